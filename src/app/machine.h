@@ -1,0 +1,39 @@
+// What this machine has, read from the operating system; and what this process has used of it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace bise {
+
+struct Machine {
+  std::string cpu_model;
+  std::vector<std::string> cpu_features;  // those our kernels could use
+  int online_cores = 0, usable_cores = 0;
+  std::optional<double> cpu_quota;        // cores' worth, by cgroup
+  uint64_t memory_total = 0, memory_available = 0;
+  std::optional<uint64_t> memory_limit;   // by cgroup
+  std::string transparent_huge_pages;     // always | madvise | never, empty: unknown
+  uint64_t huge_pages_total = 0, huge_page_bytes = 0;
+  std::vector<std::string> gpus;
+};
+Machine read_machine();
+
+// Bytes this process may still use: free memory, cut by the cgroup's limit.
+uint64_t available_memory();
+// The most memory this process ever held (VmHWM).
+uint64_t peak_memory();
+
+struct DiskSpeed {
+  std::string file;
+  uint64_t bytes = 0;
+  double seconds = 0;
+  bool cached = false;  // the page cache could not be bypassed: the figure is no disk speed
+};
+// Reads up to `limit` bytes of the largest file below `folder`, past the page cache where the file
+// system allows it. Nothing when there is no file.
+std::optional<DiskSpeed> measure_disk(const std::string& folder, uint64_t limit);
+
+}  // namespace bise

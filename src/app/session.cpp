@@ -1,0 +1,100 @@
+#include "app/session.h"
+
+#include <algorithm>
+
+#include "app/model_source.h"
+#include "app/terminal.h"
+
+namespace bise {
+namespace {
+
+constexpr uint64_t kMaxConfigBytes = uint64_t{16} << 20;
+
+Result<std::unique_ptr<Backend>> open_backend(const CommonOptions& options) {
+  BackendOptions wanted;
+  wanted.num_threads = options.threads;
+  wanted.isa = options.isa;
+  wanted.precision = options.precision == "reference" ? Precision::reference : Precision::fast;
+  wanted.fp8_static_activations = options.fp8_static_activations;
+  return create_backend(options.backend, wanted);
+}
+
+KvDType kv_dtype(const CommonOptions& options) {
+  if (options.kv_cache_dtype == "f16") return KvDType::f16;
+  if (options.kv_cache_dtype == "f32") return KvDType::f32;
+  if (options.kv_cache_dtype == "bf16") return KvDType::bf16;
+  return options.precision == "reference" ? KvDType::f32 : KvDType::bf16;
+}
+
+Result<std::unique_ptr<Model>> load_model(const Session& session, const CommonOptions& options) {
+  ProgressBar bar("loading");
+  ModelLoadOptions load;
+  load.config = config_options(options);
+  load.progress = [&bar](uint64_t done, uint64_t total) {
+    bar.update(done, total);
+    return !interrupted();
+  };
+  return std::make_unique<Model>(
+      TRY(Model::load(*session.checkpoint, *session.backend, load, session.log)));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Session>> open_session(const std::string& model, const SessionOptions& options,
+                                              const Log& log) {
+  const CommonOptions& common = options.common;
+  double start = now_seconds();
+  auto session = std::make_unique<Session>();
+  session->log = log;
+  session->path = TRY(resolve_model(model, model_places_from_environment()));
+  session->checkpoint =
+      std::make_unique<Checkpoint>(TRY(open_checkpoint(session->path, common, log)));
+  // What can be refused without the weights is refused before they are loaded.
+  ModelConfig config = TRY(read_model_config(*session->checkpoint, config_options(common), Log()));
+  auto chat = open_chat(session->path, config.vision ? &*config.vision : nullptr, log);
+  if (chat && chat->service->tokenizer().vocab_size() != config.vocab_size) {
+    chat = vocabulary_mismatch(*chat, config);
+  }
+  if (chat) {
+    session->chat = *std::move(chat);
+    session->stop_tokens = session->chat.service->stop_tokens();
+  } else if (options.needs_text) {
+    return std::move(chat).error();
+  } else {
+    log.info("only ids can be read: " + chat.error().message());
+  }
+  for (int32_t id : config.eos_tokens) {
+    auto& stops = session->stop_tokens;
+    if (std::find(stops.begin(), stops.end(), id) == stops.end()) stops.push_back(id);
+  }
+  std::string generation_config = session->checkpoint->file_path("generation_config.json");
+  if (!generation_config.empty() && file_exists(generation_config)) {
+    session->generation_config = TRY(read_file(generation_config, kMaxConfigBytes));
+  }
+  session->processing = image_processing(common, session->checkpoint->layout());
+  session->backend = TRY(open_backend(common));
+  log.info("backend: " + session->backend->description());
+  session->model = TRY(load_model(*session, common));
+  EngineOptions engine;
+  engine.context = common.context;
+  engine.kv_dtype = kv_dtype(common);
+  session->engine = TRY(Engine::create(*session->model, engine));
+  session->load_seconds = now_seconds() - start;
+  return session;
+}
+
+Result<ProcessedImage> process_picture(const Session& session, Bytes bytes) {
+  const ModelConfig& config = session.model->config();
+  if (!config.vision) {
+    return Error(ErrorCode::unsupported, session.path + " has no vision tower and cannot read pictures");
+  }
+  const VisionConfig& vision = *config.vision;
+  return load_image(bytes, vision.image_size, vision.patch_size * vision.spatial_merge_size,
+                    session.processing, {});
+}
+
+Result<std::string> read_picture(const std::string& path) {
+  return read_file(path, ImageLimits().max_bytes).with_context("picture");
+}
+
+}  // namespace bise

@@ -1,0 +1,46 @@
+// Session: everything that one model needs to run, opened in order from the options of a command:
+// checkpoint, chat service, backend, model, engine. Members are destroyed in the reverse order.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "app/model_files.h"
+#include "app/options.h"
+#include "backend/backend.h"
+#include "base/error.h"
+#include "engine/engine.h"
+#include "io/checkpoint.h"
+#include "model/model.h"
+
+namespace bise {
+
+struct Session {
+  std::string path;
+  Log log;
+  ImageProcessing processing = ImageProcessing::torch;
+  std::unique_ptr<Checkpoint> checkpoint;
+  OpenChat chat;
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Model> model;
+  std::unique_ptr<Engine> engine;
+  std::string generation_config;  // text of generation_config.json, or empty
+  std::vector<int32_t> stop_tokens;
+  double load_seconds = 0;
+};
+
+struct SessionOptions {
+  CommonOptions common;
+  // False where only ids go in and out: a model without a tokenizer can be opened.
+  bool needs_text = true;
+};
+
+// Shows a progress bar on a terminal. Ctrl-C while loading is an Error with ErrorCode::cancelled.
+Result<std::unique_ptr<Session>> open_session(const std::string& model, const SessionOptions& options,
+                                              const Log& log);
+
+// A picture ready for the model. Error when the model has no vision part.
+Result<ProcessedImage> process_picture(const Session& session, Bytes bytes);
+Result<std::string> read_picture(const std::string& path);
+
+}  // namespace bise

@@ -1,0 +1,141 @@
+// Backend: the memory of one device and about 15 ops on it. An op knows matrices and block tables,
+// not layers. Ops are asynchronous in meaning: arguments must stay alive until synchronize(), which
+// reports the first failure. One thread calls a backend.
+//
+// Contract of every op: row i of the result depends on row i of the inputs only (and, in attention,
+// on its own sequence), with a summation order that does not depend on the number of rows, of
+// threads or of sequences. So prefill in chunks of any size, and any company in a batch, give the
+// same bits.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "backend/buffer.h"
+#include "backend/weight.h"
+#include "base/error.h"
+
+namespace bise {
+
+enum class Precision {
+  fast,       // int8 activations for integer formats; float sums
+  reference,  // float32 activations, decoded weights and at least float32 sums; KV in float32
+};
+enum class KvDType : uint8_t { bf16, f16, f32 };
+enum class Activation : uint8_t { silu, gelu_erf, gelu_tanh };
+
+struct BackendOptions {
+  int num_threads = 0;       // 0: all usable cores
+  std::string isa = "auto";  // auto | scalar | avx2 | avx512; a level the CPU lacks is an Error
+  Precision precision = Precision::fast;
+  // Quantise the inputs of FP8 linears by the checkpoint's static activation scales, as the GPU path
+  // of the reference does. Off: FP8 is weight-only.
+  bool fp8_static_activations = false;
+};
+
+// K and V of one layer in blocks. A slot is block * block_size + offset in block. In each block the
+// order is [kv_head][offset][head_dim], for K and V each.
+struct KvLayerView {
+  void* k = nullptr;
+  void* v = nullptr;
+  KvDType dtype = KvDType::bf16;
+  int32_t num_blocks = 0;
+  int32_t block_size = 0;
+  int32_t num_kv_heads = 0;
+  int32_t head_dim = 0;
+};
+
+// The rows of one sequence in a step.
+struct SequenceSpan {
+  int32_t first_row = 0;       // in the step's matrices
+  int32_t num_rows = 0;        // tokens of this step
+  int32_t num_tokens = 0;      // tokens in the cache once this step's are stored
+  const int32_t* block_table = nullptr;  // ceil(num_tokens / block_size) block numbers
+};
+
+struct RopeArgs {
+  MatrixView x;             // [tokens, …]: rotated in place, heads [first_head, first_head + num_heads)
+  int32_t first_head = 0;
+  int32_t num_heads = 0;
+  int32_t head_dim = 0;
+  // [tokens, head_dim / 2] each, float32, on the host; the attention factor is inside. Pairs are
+  // (i, i + head_dim / 2).
+  const float* cosine = nullptr;
+  const float* sine = nullptr;
+  const float* row_scale = nullptr;  // [tokens] factor after the rotation (query scaling), or nullptr
+};
+
+struct AttentionArgs {
+  MatrixView qkv;           // [tokens, (num_heads + 2 * num_kv_heads) * head_dim]; q is read here
+  int32_t num_heads = 0;
+  float scale = 0.0f;       // of the scores
+  int32_t sliding_window = 0;  // 0: none; else a query sees itself and window - 1 tokens before it
+  KvLayerView kv;
+  std::span<const SequenceSpan> sequences;
+  MatrixView out;           // [tokens, num_heads * head_dim]
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual std::string description() const = 0;  // "cpu avx2, 2 threads"
+  virtual int num_threads() const = 0;
+  virtual std::string isa() const = 0;
+  virtual Precision precision() const = 0;
+  virtual uint32_t activation_bytes() const = 0;  // per element of a MatrixView
+
+  // Zeroed memory, aligned to 64 bytes.
+  virtual Result<Buffer> allocate(uint64_t bytes, const char* what) = 0;
+  // Brings the rows of all parts, stacked, into kernel layout. A row order other than half-split is
+  // undone here. Parts must agree in columns; their formats may differ (GGUF files mix them within one
+  // product): each part keeps its own.
+  virtual Result<Weight> pack_weight(std::span<const WeightView> parts) = 0;
+  virtual Result<Buffer> upload(std::span<const float> values) = 0;  // float32 vector
+  // Host copies of activations; synchronize() comes first inside.
+  virtual Result<void> read(MatrixView from, std::span<float> to) = 0;
+  virtual Result<void> write(std::span<const float> from, MatrixView to) = 0;
+
+  // out[i] = row ids[i] of `table`.
+  virtual void embed(const Weight& table, std::span<const int32_t> ids, MatrixView out) = 0;
+  // out = x * rsqrt(mean(x^2) + eps) * weight. out may be x.
+  virtual void rms_norm(MatrixView x, const Buffer& weight, float eps, MatrixView out) = 0;
+  // y = x W^T, or y += x W^T. x [tokens, columns], y [tokens, rows].
+  virtual void matmul(const Weight& weight, MatrixView x, MatrixView y, bool accumulate = false) = 0;
+  virtual void rope(const RopeArgs& args) = 0;
+  // Stores the K and V parts of qkv [tokens, (num_heads + 2 kv_heads) * head_dim] at slots[i].
+  virtual void store_kv(MatrixView qkv, int32_t num_heads, std::span<const int32_t> slots,
+                        const KvLayerView& kv) = 0;
+  // Causal attention over the block tables.
+  virtual void attention(const AttentionArgs& args) = 0;
+  // Bidirectional attention within each run of rows: segments[i] rows belong together. qkv
+  // [tokens, 3 * num_heads * head_dim].
+  virtual void attention_full(MatrixView qkv, int32_t num_heads, int32_t head_dim, float scale,
+                              std::span<const int32_t> segments, MatrixView out) = 0;
+  // out[i] = act(x[i]) * x[i + out.columns]; x [tokens, 2 * columns].
+  virtual void gated_activation(MatrixView x, Activation act, MatrixView out) = 0;
+  virtual void activation(MatrixView x, Activation act) = 0;  // in place
+  virtual void add_bias(MatrixView x, const Buffer& bias) = 0;
+  // out[i] = x[rows[i]].
+  virtual void gather_rows(MatrixView x, std::span<const int32_t> rows, MatrixView out) = 0;
+  // out[rows[i]] = x[i].
+  virtual void scatter_rows(MatrixView x, std::span<const int32_t> rows, MatrixView out) = 0;
+  // Patch merger's unfold: x [h * w, channels] to [h/2 * w/2 …]: merge x merge neighbours become one
+  // row, feature index channel * merge^2 + di * merge + dj.
+  virtual void unfold_patches(MatrixView x, int32_t grid_rows, int32_t grid_columns, int32_t merge,
+                              MatrixView out) = 0;
+
+  virtual Result<void> synchronize() = 0;
+};
+
+// The best read bandwidth of this machine with these threads, GB/s (10^9), from `seconds` of reading
+// a buffer larger than the caches.
+double measure_read_bandwidth(int num_threads, double seconds);
+
+// name: auto | cpu | cuda. Error for one that was not built, with how to build it.
+Result<std::unique_ptr<Backend>> create_backend(const std::string& name,
+                                                const BackendOptions& options);
+
+}  // namespace bise

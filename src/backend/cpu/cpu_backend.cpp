@@ -1,0 +1,403 @@
+#include "backend/cpu/cpu_backend.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+
+#include "backend/cpu/cpu_attention.h"
+#include "backend/cpu/cpu_features.h"
+#include "backend/cpu/cpu_memory.h"
+#include "backend/cpu/packed_weight.h"
+#include "base/float_types.h"
+#include "base/thread_pool.h"
+#include "tensor/weight_format.h"
+
+namespace bise {
+namespace {
+
+constexpr int64_t kTokensPerCall = 32;        // outputs of one tile that wait on the stack
+constexpr int64_t kSerialBytes = 32 << 10;    // products that read less run on the caller alone
+constexpr int64_t kSerialElements = 16 << 10; // likewise for row-wise ops
+
+KernelActivation kernel_activation(Activation act) {
+  switch (act) {
+    case Activation::silu: return KernelActivation::silu;
+    case Activation::gelu_erf: return KernelActivation::gelu_erf;
+    case Activation::gelu_tanh: break;
+  }
+  return KernelActivation::gelu_tanh;
+}
+
+class CpuBackend : public Backend {
+ public:
+  CpuBackend(const CpuKernels& kernels, const BackendOptions& options)
+      : kernels_(kernels),
+        options_(options),
+        pool_(options.num_threads > 0 ? options.num_threads : usable_cores()),
+        scratch_(static_cast<size_t>(pool_.num_threads())) {}
+
+  std::string description() const override {
+    return std::string("cpu ") + kernels_.name + ", " + std::to_string(num_threads()) +
+           (num_threads() == 1 ? " thread" : " threads");
+  }
+  int num_threads() const override { return pool_.num_threads(); }
+  std::string isa() const override { return kernels_.name; }
+  Precision precision() const override { return options_.precision; }
+  uint32_t activation_bytes() const override { return 4; }
+
+  Result<Buffer> allocate(uint64_t bytes, const char* what) override {
+    return allocate_host(bytes, what);
+  }
+  Result<Buffer> upload(std::span<const float> values) override {
+    Buffer buffer = TRY(allocate_host(values.size_bytes(), "a vector"));
+    std::memcpy(buffer.data(), values.data(), values.size_bytes());
+    return buffer;
+  }
+  Result<void> read(MatrixView from, std::span<float> to) override {
+    CHECK(static_cast<int64_t>(to.size()) == from.rows * from.columns);
+    std::memcpy(to.data(), from.data, to.size_bytes());
+    return {};
+  }
+  Result<void> write(std::span<const float> from, MatrixView to) override {
+    CHECK(static_cast<int64_t>(from.size()) == to.rows * to.columns);
+    std::memcpy(to.data, from.data(), from.size_bytes());
+    return {};
+  }
+
+  Result<Weight> pack_weight(std::span<const WeightView> parts) override;
+  void matmul(const Weight& weight, MatrixView x, MatrixView y, bool accumulate) override;
+
+  void embed(const Weight& table, std::span<const int32_t> ids, MatrixView out) override {
+    const auto& packed = static_cast<const PackedWeight&>(*table.storage);
+    each_row(static_cast<int64_t>(ids.size()), out.columns, [&](int64_t i) {
+      unpack_row(packed, ids[static_cast<size_t>(i)],
+                 {out.row_f32(i), static_cast<size_t>(out.columns)});
+    });
+  }
+  void rms_norm(MatrixView x, const Buffer& weight, float eps, MatrixView out) override {
+    const float* w = static_cast<const float*>(weight.data());
+    each_row(x.rows, x.columns,
+             [&](int64_t i) { kernels_.rms_norm(x.row_f32(i), w, x.columns, eps, out.row_f32(i)); });
+  }
+  void rope(const RopeArgs& a) override {
+    const int32_t half = a.head_dim / 2;
+    each_row(a.x.rows, int64_t{a.num_heads} * a.head_dim, [&](int64_t t) {
+      const float factor = a.row_scale == nullptr ? 1.0f : a.row_scale[t];
+      for (int32_t h = a.first_head; h < a.first_head + a.num_heads; ++h) {
+        kernels_.rope(a.x.row_f32(t) + int64_t{h} * a.head_dim, a.cosine + t * half,
+                      a.sine + t * half, half, factor);
+      }
+    });
+  }
+  void store_kv(MatrixView qkv, int32_t num_heads, std::span<const int32_t> slots,
+                const KvLayerView& kv) override {
+    cpu_store_kv(kernels_, qkv, num_heads, slots, kv);
+  }
+  void attention(const AttentionArgs& args) override {
+    cpu_attention(kernels_, pool_, attention_scratch_, args);
+  }
+  void attention_full(MatrixView qkv, int32_t num_heads, int32_t head_dim, float scale,
+                      std::span<const int32_t> segments, MatrixView out) override {
+    cpu_attention_full(kernels_, pool_, attention_scratch_, qkv, num_heads, head_dim, scale, segments, out);
+  }
+  void gated_activation(MatrixView x, Activation act, MatrixView out) override {
+    each_row(out.rows, out.columns, [&](int64_t i) {
+      const float* gate = x.row_f32(i);
+      kernels_.gated_activation(kernel_activation(act), gate, gate + out.columns, out.columns,
+                                out.row_f32(i));
+    });
+  }
+  void activation(MatrixView x, Activation act) override {
+    each_row(x.rows, x.columns, [&](int64_t i) {
+      kernels_.gated_activation(kernel_activation(act), x.row_f32(i), nullptr, x.columns, x.row_f32(i));
+    });
+  }
+  void add_bias(MatrixView x, const Buffer& bias) override {
+    const float* b = static_cast<const float*>(bias.data());
+    each_row(x.rows, x.columns, [&](int64_t i) {
+      for (int64_t c = 0; c < x.columns; ++c) x.row_f32(i)[c] += b[c];
+    });
+  }
+  void gather_rows(MatrixView x, std::span<const int32_t> rows, MatrixView out) override {
+    for (size_t i = 0; i < rows.size(); ++i) {
+      std::memcpy(out.row_f32(static_cast<int64_t>(i)), x.row_f32(rows[i]), row_size(x));
+    }
+  }
+  void scatter_rows(MatrixView x, std::span<const int32_t> rows, MatrixView out) override {
+    for (size_t i = 0; i < rows.size(); ++i) {
+      std::memcpy(out.row_f32(rows[i]), x.row_f32(static_cast<int64_t>(i)), row_size(x));
+    }
+  }
+  void unfold_patches(MatrixView x, int32_t, int32_t grid_columns, int32_t merge,
+                      MatrixView out) override {
+    const int64_t out_columns = grid_columns / merge;
+    each_row(out.rows, out.columns, [&](int64_t t) {
+      const int64_t row = t / out_columns * merge, column = t % out_columns * merge;
+      for (int32_t di = 0; di < merge; ++di) {
+        for (int32_t dj = 0; dj < merge; ++dj) {
+          const float* from = x.row_f32((row + di) * grid_columns + column + dj);
+          float* to = out.row_f32(t) + di * merge + dj;
+          for (int64_t c = 0; c < x.columns; ++c) to[c * merge * merge] = from[c];
+        }
+      }
+    });
+  }
+  Result<void> synchronize() override { return {}; }
+
+ private:
+  // Activations in 8 bits of all tokens of a product.
+  struct QuantizedMatrix {
+    std::vector<int8_t> codes;
+    std::vector<float> scales;
+    std::vector<int32_t> sums;
+    std::vector<QuantizedRow> rows;
+  };
+
+  static size_t row_size(MatrixView x) { return static_cast<size_t>(x.columns) * sizeof(float); }
+
+  // Runs body(row) for every row: on the caller when there is little to do.
+  template <class Body>
+  void each_row(int64_t rows, int64_t columns, Body body) {
+    if (rows * columns < kSerialElements) {
+      for (int64_t i = 0; i < rows; ++i) body(i);
+      return;
+    }
+    const int64_t grain = std::max<int64_t>(1, rows / (int64_t{num_threads()} * 8));
+    pool_.parallel_for(rows, grain, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) body(i);
+    });
+  }
+
+  void quantize(MatrixView x);
+  // FP8 inputs as the GPU path sees them: rounded to e4m3 codes of the static scale.
+  MatrixView statically_quantized(MatrixView x, float scale);
+  void tiled_product(const WeightSegment& segment, MatrixView x, MatrixView y, bool accumulate);
+  void decoded_product(const WeightSegment& segment, MatrixView x, MatrixView y, bool accumulate);
+
+  const CpuKernels& kernels_;
+  BackendOptions options_;
+  ThreadPool pool_;
+  std::vector<std::vector<float>> scratch_;  // one per thread
+  AttentionScratch attention_scratch_;
+  QuantizedMatrix quantized_;
+  std::vector<float> static_inputs_;
+};
+
+Result<Weight> CpuBackend::pack_weight(std::span<const WeightView> parts) {
+  CHECK(!parts.empty());
+  auto packed = std::make_unique<PackedWeight>();
+  packed->columns = parts[0].columns;
+  for (const WeightView& part : parts) {
+    if (part.columns != packed->columns) {
+      return Error(ErrorCode::corrupt, "tensor " + part.name + ": " + std::to_string(part.columns) +
+                                           " columns beside " + std::to_string(packed->columns));
+    }
+  }
+  packed->segments = plan_segments(parts, options_.precision == Precision::fast);
+  Weight weight;
+  weight.name = parts[0].name;
+  weight.format = parts[0].format;
+  weight.columns = packed->columns;
+  uint64_t total = 0;
+  for (const WeightSegment& s : packed->segments) {
+    weight.rows += s.rows;
+    if (s.tiles) total += static_cast<uint64_t>(s.num_tiles()) * s.tile_bytes;
+    else for (const WeightView& view : s.views) weight.bytes += view.codes.size();
+  }
+  weight.is_mapped = total == 0;
+  weight.bytes += total;
+  packed->buffer = TRY(allocate_host(total, ("the weight " + weight.name).c_str()));
+  auto* at = static_cast<uint8_t*>(packed->buffer.data());
+  for (WeightSegment& s : packed->segments) {
+    if (!s.tiles) continue;
+    s.data = at;
+    std::vector<std::optional<Error>> failed(static_cast<size_t>(num_threads()));
+    pool_.parallel_for(s.num_tiles(), 4, [&](int64_t begin, int64_t end, int worker) {
+      for (int64_t tile = begin; tile < end; ++tile) {
+        auto done = pack_tile(s, packed->columns, tile, at + static_cast<uint64_t>(tile) * s.tile_bytes);
+        if (!done) failed[static_cast<size_t>(worker)] = std::move(done).error();
+      }
+    });
+    for (std::optional<Error>& error : failed) {
+      if (error) return std::move(*error);
+    }
+    at += static_cast<uint64_t>(s.num_tiles()) * s.tile_bytes;
+    s.views.clear();  // the file is not needed again
+  }
+  weight.storage = std::move(packed);
+  return weight;
+}
+
+void CpuBackend::quantize(MatrixView x) {
+  const size_t rows = static_cast<size_t>(x.rows), columns = static_cast<size_t>(x.columns);
+  QuantizedMatrix& q = quantized_;
+  q.codes.resize(rows * columns);
+  q.scales.resize(rows * columns / kBlock);
+  q.sums.resize(rows * columns / kBlock * 2);
+  q.rows.resize(rows);
+  each_row(x.rows, x.columns, [&](int64_t i) {
+    const size_t at = static_cast<size_t>(i) * columns;
+    int8_t* codes = &q.codes[at];
+    float* scales = &q.scales[at / kBlock];
+    int32_t* sums = &q.sums[at / kBlock * 2];
+    kernels_.quantize_row(x.row_f32(i), x.columns, codes, scales, sums);
+    q.rows[static_cast<size_t>(i)] = {codes, scales, sums};
+  });
+}
+
+MatrixView CpuBackend::statically_quantized(MatrixView x, float scale) {
+  static_inputs_.resize(static_cast<size_t>(x.rows * x.columns));
+  MatrixView out{static_inputs_.data(), x.rows, x.columns};
+  each_row(x.rows, x.columns, [&](int64_t i) {
+    for (int64_t c = 0; c < x.columns; ++c) {
+      out.row_f32(i)[c] = e4m3_to_f32(f32_to_e4m3(x.row_f32(i)[c] / scale)) * scale;
+    }
+  });
+  return out;
+}
+
+void CpuBackend::matmul(const Weight& weight, MatrixView x, MatrixView y, bool accumulate) {
+  CHECK(x.columns == weight.columns && y.columns == weight.rows && x.rows == y.rows);
+  const auto& packed = static_cast<const PackedWeight&>(*weight.storage);
+  bool is_quantized = false;
+  for (const WeightSegment& s : packed.segments) {
+    MatrixView in = x;
+    if (options_.fp8_static_activations && s.activation_scale > 0.0f) {
+      in = statically_quantized(x, s.activation_scale);
+    }
+    if (!s.tiles) {
+      decoded_product(s, in, y, accumulate);
+      continue;
+    }
+    if (s.tiles->integer && !is_quantized) {
+      quantize(x);
+      is_quantized = true;
+    }
+    tiled_product(s, in, y, accumulate);
+  }
+}
+
+void CpuBackend::tiled_product(const WeightSegment& s, MatrixView x, MatrixView y, bool accumulate) {
+  const int64_t tiles = s.num_tiles();
+  auto one_tile = [&](int64_t tile) {
+    float out[kTokensPerCall * kTileRows];
+    const uint8_t* data = s.data + static_cast<uint64_t>(tile) * s.tile_bytes;
+    const int64_t first = tile * kTileRows, lanes = std::min<int64_t>(kTileRows, s.rows - first);
+    for (int64_t t = 0; t < x.rows; t += kTokensPerCall) {
+      const int tokens = static_cast<int>(std::min(kTokensPerCall, x.rows - t));
+      if (s.tiles->integer) {
+        kernels_.linear_int(s.tiles->int_codes, data, x.columns, &quantized_.rows[static_cast<size_t>(t)],
+                            tokens, out);
+      } else {
+        kernels_.linear_float(s.tiles->float_codes, data, x.columns, x.row_f32(t), x.columns, tokens, out);
+      }
+      for (int i = 0; i < tokens; ++i) {
+        float* to = y.row_f32(t + i) + s.first_row + first;
+        float* from = out + i * kTileRows;
+        if (!s.row_scales.empty()) {
+          for (int64_t r = 0; r < lanes; ++r) from[r] *= s.row_scales[static_cast<size_t>(first + r)];
+        }
+        if (accumulate) {
+          for (int64_t r = 0; r < lanes; ++r) to[r] += from[r];
+        } else {
+          for (int64_t r = 0; r < lanes; ++r) to[r] = from[r];
+        }
+      }
+    }
+  };
+  if (static_cast<int64_t>(s.tile_bytes) * tiles * x.rows < kSerialBytes) {
+    for (int64_t tile = 0; tile < tiles; ++tile) one_tile(tile);
+    return;
+  }
+  const int64_t grain = std::max<int64_t>(1, tiles / (int64_t{num_threads()} * 6));
+  pool_.parallel_for(tiles, grain, [&](int64_t begin, int64_t end, int) {
+    for (int64_t tile = begin; tile < end; ++tile) one_tile(tile);
+  });
+}
+
+void CpuBackend::decoded_product(const WeightSegment& s, MatrixView x, MatrixView y, bool accumulate) {
+  int64_t first = s.first_row;
+  for (const WeightView& view : s.views) {
+    pool_.parallel_for(view.rows, 8, [&](int64_t begin, int64_t end, int worker) {
+      std::vector<float>& row = scratch_[static_cast<size_t>(worker)];
+      row.resize(static_cast<size_t>(view.columns));
+      for (int64_t r = begin; r < end; ++r) {
+        decode_row(view, r, row);
+        for (int64_t t = 0; t < x.rows; ++t) {
+          float& out = y.row_f32(t)[first + r];
+          const float sum = kernels_.dot(row.data(), x.row_f32(t), x.columns);
+          out = accumulate ? out + sum : sum;
+        }
+      }
+    });
+    first += view.rows;
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> create_cpu_backend_with(const CpuKernels& kernels, const BackendOptions& options) {
+  return std::make_unique<CpuBackend>(kernels, options);
+}
+
+Result<std::unique_ptr<Backend>> create_cpu_backend(const BackendOptions& options) {
+  const CpuFeatures features = detect_cpu_features();
+  IsaLevel level = features.best();
+  if (options.isa != "auto") {
+    bool known = false;
+    for (IsaLevel candidate : built_isa_levels()) {
+      if (options.isa == isa_name(candidate)) {
+        level = candidate;
+        known = true;
+      }
+    }
+    if (!known) {
+      return Error(ErrorCode::invalid_argument, "--isa: found \"" + options.isa +
+                                                    "\", expected auto, scalar, avx2 or avx512");
+    }
+  }
+  if (!features.supports(level)) {
+    return Error(ErrorCode::unsupported, std::string("--isa ") + isa_name(level) +
+                                             ": this processor does not have it; the best here is " +
+                                             isa_name(features.best()));
+  }
+#if defined(__x86_64__)
+  if (level == IsaLevel::avx512) return create_cpu_backend_with(kAvx512Kernels, options);
+  if (level == IsaLevel::avx2) return create_cpu_backend_with(kAvx2Kernels, options);
+#endif
+  return create_cpu_backend_with(kScalarKernels, options);
+}
+
+double measure_read_bandwidth(int num_threads, double seconds) {
+  constexpr size_t kBytes = size_t{256} << 20;
+  auto buffer = allocate_host(kBytes, "the bandwidth probe");
+  if (!buffer) return 0.0;
+  auto* data = static_cast<uint64_t*>(buffer->data());
+  ThreadPool pool(num_threads);
+  constexpr int64_t kWords = kBytes / sizeof(uint64_t), kPiece = 1 << 17;
+  pool.parallel_for(kWords, kPiece, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) data[i] = static_cast<uint64_t>(i);
+  });
+  std::vector<uint64_t> sums(static_cast<size_t>(pool.num_threads()) * 8);
+  double best = 0.0, spent = 0.0;
+  while (spent < seconds) {
+    auto start = std::chrono::steady_clock::now();
+    pool.parallel_for(kWords, kPiece, [&](int64_t begin, int64_t end, int worker) {
+      uint64_t s[8] = {};
+      for (int64_t i = begin; i < end; i += 8) {
+        for (int64_t j = 0; j < 8; ++j) s[j] += data[i + j];
+      }
+      for (uint64_t part : s) sums[static_cast<size_t>(worker) * 8] += part;
+    });
+    double time = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    spent += time;
+    best = std::max(best, static_cast<double>(kBytes) / time);
+  }
+  // The sum is used, so that the reads cannot be left out.
+  uint64_t sum = 0;
+  for (uint64_t part : sums) sum += part;
+  return sum == 1 ? 0.0 : best / 1e9;
+}
+
+}  // namespace bise

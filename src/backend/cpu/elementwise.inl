@@ -1,0 +1,187 @@
+// Row-wise operations over the vector vocabulary; included by isa_*.cpp only.
+
+// Runs body(index, values, lanes) over n floats of `from`; the tail is padded with zeros.
+inline F load_tail(const float* p, int64_t lanes) {
+  float padded[16] = {};
+  for (int64_t i = 0; i < lanes; ++i) padded[i] = p[i];
+  return f_load(padded);
+}
+inline void store_tail(float* p, F a, int64_t lanes) {
+  float padded[16];
+  f_store(padded, a);
+  for (int64_t i = 0; i < lanes; ++i) p[i] = padded[i];
+}
+inline F load_some(const float* p, int64_t lanes) { return lanes >= 16 ? f_load(p) : load_tail(p, lanes); }
+inline void store_some(float* p, F a, int64_t lanes) {
+  if (lanes >= 16) f_store(p, a);
+  else store_tail(p, a, lanes);
+}
+
+// e^x with a relative error of about 1e-7: x = n ln 2 + r, |r| <= ln 2 / 2, and the Taylor series of
+// e^r to the seventh power (its rest is below 1e-9 there). Results outside the normal floats become
+// the smallest or largest power of two; a NaN becomes one of them.
+inline F f_exp(F x) {
+  x = f_min(f_max(x, f_set1(-87.0f)), f_set1(88.0f));
+  F n = f_round(f_mul(x, f_set1(1.44269504088896341f)));
+  F r = f_fma(n, f_set1(-0.693359375f), x);              // ln 2 in two parts (Cody and Waite)
+  r = f_fma(n, f_set1(2.12194440054690583e-4f), r);
+  F p = f_set1(1.0f / 5040.0f);
+  p = f_fma(p, r, f_set1(1.0f / 720.0f));
+  p = f_fma(p, r, f_set1(1.0f / 120.0f));
+  p = f_fma(p, r, f_set1(1.0f / 24.0f));
+  p = f_fma(p, r, f_set1(1.0f / 6.0f));
+  p = f_fma(p, r, f_set1(0.5f));
+  p = f_fma(p, r, f_set1(1.0f));
+  p = f_fma(p, r, f_set1(1.0f));
+  return f_mul(p, f_exp2i(i_from_f(n)));
+}
+
+inline F f_sigmoid(F x) {
+  F one = f_set1(1.0f);
+  return f_div(one, f_add(one, f_exp(f_sub(f_set1(0.0f), x))));
+}
+
+inline F f_gelu_erf(F x) {
+  float lanes[16];
+  f_store(lanes, x);
+  for (int i = 0; i < 16; ++i) {
+    lanes[i] = 0.5f * lanes[i] * (1.0f + __builtin_erff(lanes[i] * 0.70710678118654752f));
+  }
+  return f_load(lanes);
+}
+
+// 0.5 x (1 + tanh(u)) is x sigmoid(2 u).
+inline F f_gelu_tanh(F x) {
+  F u = f_mul(f_mul(x, f_set1(1.5957691216057308f)),
+              f_fma(f_mul(x, x), f_set1(0.044715f), f_set1(1.0f)));
+  return f_mul(x, f_sigmoid(u));
+}
+
+inline F activate(KernelActivation act, F x) {
+  switch (act) {
+    case KernelActivation::silu: return f_mul(x, f_sigmoid(x));
+    case KernelActivation::gelu_erf: return f_gelu_erf(x);
+    case KernelActivation::gelu_tanh: break;
+  }
+  return f_gelu_tanh(x);
+}
+
+// `up` may be null: the activation alone.
+void gated_activation(KernelActivation act, const float* gate, const float* up, int64_t n, float* out) {
+  for (int64_t i = 0; i < n; i += 16) {
+    F a = activate(act, load_some(gate + i, n - i));
+    if (up != nullptr) a = f_mul(a, load_some(up + i, n - i));
+    store_some(out + i, a, n - i);
+  }
+}
+
+float dot(const float* a, const float* b, int64_t n) {
+  F sums[4];
+  for (F& sum : sums) sum = f_set1(0.0f);
+  int64_t i = 0;
+  for (; i + 64 <= n; i += 64) {
+    for (int j = 0; j < 4; ++j) sums[j] = f_fma(f_load(a + i + 16 * j), f_load(b + i + 16 * j), sums[j]);
+  }
+  for (; i < n; i += 16) sums[0] = f_fma(load_some(a + i, n - i), load_some(b + i, n - i), sums[0]);
+  return f_reduce_add(f_add(f_add(sums[0], sums[1]), f_add(sums[2], sums[3])));
+}
+
+void rms_norm(const float* x, const float* weight, int64_t n, float eps, float* out) {
+  float mean = dot(x, x, n) / static_cast<float>(n);
+  F factor = f_set1(1.0f / __builtin_sqrtf(mean + eps));
+  for (int64_t i = 0; i < n; i += 16) {
+    F scaled = f_mul(load_some(x + i, n - i), factor);
+    store_some(out + i, f_mul(scaled, load_some(weight + i, n - i)), n - i);
+  }
+}
+
+void rope(float* x, const float* cosine, const float* sine, int32_t half, float factor) {
+  F scale = f_set1(factor);
+  for (int32_t i = 0; i < half; i += 16) {
+    F c = load_some(cosine + i, half - i), s = load_some(sine + i, half - i);
+    F u = load_some(x + i, half - i), v = load_some(x + half + i, half - i);
+    F first = f_sub(f_mul(u, c), f_mul(v, s)), second = f_add(f_mul(v, c), f_mul(u, s));
+    store_some(x + i, f_mul(first, scale), half - i);
+    store_some(x + half + i, f_mul(second, scale), half - i);
+  }
+}
+
+void quantize_row(const float* x, int64_t columns, int8_t* codes, float* scales, int32_t* sums) {
+  for (int64_t b = 0; b < columns / kBlock; ++b) {
+    F low = f_load(x + b * kBlock), high = f_load(x + b * kBlock + 16);
+    float amax = f_reduce_max(f_max(f_abs(low), f_abs(high)));
+    float scale = amax / 127.0f;
+    F inverse = f_set1(amax > 0.0f ? 127.0f / amax : 0.0f);
+    I q_low = i_from_f(f_round(f_mul(low, inverse))), q_high = i_from_f(f_round(f_mul(high, inverse)));
+    i_store_i8(codes + b * kBlock, q_low);
+    i_store_i8(codes + b * kBlock + 16, q_high);
+    scales[b] = scale;
+    sums[2 * b] = i_reduce_add(q_low);
+    sums[2 * b + 1] = i_reduce_add(q_high);
+  }
+}
+
+void kv_to_f32(KernelKv type, const void* from, int64_t n, float* to) {
+  if (type == KernelKv::f32) {
+    memcpy(to, from, static_cast<size_t>(n) * 4);
+    return;
+  }
+  const uint16_t* p = static_cast<const uint16_t*>(from);
+  for (int64_t i = 0; i < n; i += 16) {
+    uint16_t padded[16] = {};
+    const uint16_t* q = p + i;
+    if (n - i < 16) {
+      for (int64_t j = 0; j < n - i; ++j) padded[j] = q[j];
+      q = padded;
+    }
+    store_some(to + i, type == KernelKv::bf16 ? f_from_bf16(q) : f_from_f16(q), n - i);
+  }
+}
+
+void f32_to_kv(KernelKv type, const float* from, int64_t n, void* to) {
+  if (type == KernelKv::f32) {
+    memcpy(to, from, static_cast<size_t>(n) * 4);
+    return;
+  }
+  uint16_t* p = static_cast<uint16_t*>(to);
+  for (int64_t i = 0; i < n; i += 16) {
+    uint16_t lanes[16];
+    F a = load_some(from + i, n - i);
+    if (type == KernelKv::bf16) f_store_bf16(lanes, a);
+    else f_store_f16(lanes, a);
+    for (int64_t j = 0; j < (n - i < 16 ? n - i : 16); ++j) p[i + j] = lanes[j];
+  }
+}
+
+// One step of softmax(q K) V that never looks back (Milakov and Gimelshein 2018): the running sum is
+// rescaled when a block brings a larger maximum.
+void attend_block(const AttendBlock& a) {
+  constexpr int kMaxTokens = 32;
+  float scores[kMaxTokens];
+  float top = *a.running_max;
+  for (int32_t t = 0; t < a.tokens; ++t) {
+    const float* k = a.k + static_cast<int64_t>(t) * a.padded;
+    F sum = f_set1(0.0f);
+    for (int32_t i = 0; i < a.padded; i += 16) sum = f_fma(f_load(a.q + i), f_load(k + i), sum);
+    scores[t] = f_reduce_add(sum);
+    top = scores[t] > top ? scores[t] : top;
+  }
+  for (int32_t t = a.tokens; t < kMaxTokens; ++t) scores[t] = -3.0e38f;
+  F shift = f_set1(top);
+  F low = f_exp(f_sub(f_load(scores), shift)), high = f_exp(f_sub(f_load(scores + 16), shift));
+  f_store(scores, low);
+  f_store(scores + 16, high);
+  float correction[16];
+  f_store(correction, f_exp(f_set1(*a.running_max - top)));
+  float sum = 0.0f;
+  for (int32_t t = 0; t < a.tokens; ++t) sum += scores[t];
+  *a.running_sum = *a.running_sum * correction[0] + sum;
+  *a.running_max = top;
+  for (int32_t i = 0; i < a.padded; i += 16) {
+    F out = f_mul(f_load(a.out + i), f_set1(correction[0]));
+    for (int32_t t = 0; t < a.tokens; ++t) {
+      out = f_fma(f_set1(scores[t]), f_load(a.v + static_cast<int64_t>(t) * a.padded + i), out);
+    }
+    f_store(a.out + i, out);
+  }
+}

@@ -1,0 +1,166 @@
+// The vector vocabulary (see simd_scalar.h) for AVX2 with FMA and F16C: 16 lanes are two registers.
+#pragma once
+
+#include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
+
+namespace simd {
+
+struct F { __m256 lo, hi; };
+struct I { __m256i lo, hi; };
+struct B { __m256i lo, hi; };
+struct D { __m256i lo, hi; };  // int16 pairs
+
+inline __m256i load_256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+inline __m128i load_128(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+inline __m128i load_64(const void* p) { return _mm_loadl_epi64(static_cast<const __m128i*>(p)); }
+
+inline F f_set1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+inline F f_load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+inline void f_store(float* p, F a) { _mm256_storeu_ps(p, a.lo); _mm256_storeu_ps(p + 8, a.hi); }
+inline F f_add(F a, F b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
+inline F f_sub(F a, F b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
+inline F f_mul(F a, F b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
+inline F f_div(F a, F b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
+inline F f_fma(F a, F b, F c) {
+  return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
+}
+inline F f_max(F a, F b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
+inline F f_min(F a, F b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
+inline F f_abs(F a) {
+  __m256 sign = _mm256_set1_ps(-0.0f);
+  return {_mm256_andnot_ps(sign, a.lo), _mm256_andnot_ps(sign, a.hi)};
+}
+inline F f_round(F a) {
+  constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+  return {_mm256_round_ps(a.lo, kNearest), _mm256_round_ps(a.hi, kNearest)};
+}
+inline I i_from_f(F a) { return {_mm256_cvttps_epi32(a.lo), _mm256_cvttps_epi32(a.hi)}; }
+inline F f_exp2i(I a) {
+  __m256i bias = _mm256_set1_epi32(127);
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(a.lo, bias), 23)),
+          _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(a.hi, bias), 23))};
+}
+inline F f_from_bf16(const uint16_t* p) {
+  auto half = [](const uint16_t* q) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_128(q)), 16));
+  };
+  return {half(p), half(p + 8)};
+}
+inline F f_from_f16(const uint16_t* p) {
+  return {_mm256_cvtph_ps(load_128(p)), _mm256_cvtph_ps(load_128(p + 8))};
+}
+inline F f_from_e4m3(const uint8_t* p) {
+  auto half = [](const uint8_t* q) {
+    __m256i code = _mm256_cvtepu8_epi32(load_64(q));
+    __m256i sign = _mm256_slli_epi32(_mm256_and_si256(code, _mm256_set1_epi32(0x80)), 24);
+    __m256i rest = _mm256_slli_epi32(_mm256_and_si256(code, _mm256_set1_epi32(0x7F)), 20);
+    return _mm256_mul_ps(_mm256_castsi256_ps(_mm256_or_si256(sign, rest)), _mm256_set1_ps(0x1p120f));
+  };
+  return {half(p), half(p + 8)};
+}
+inline F f_from_i(I a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
+
+inline I i_zero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+inline I i_set1(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+inline I i_add(I a, I b) { return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)}; }
+inline I i_sub(I a, I b) { return {_mm256_sub_epi32(a.lo, b.lo), _mm256_sub_epi32(a.hi, b.hi)}; }
+inline I i_mul(I a, I b) {
+  return {_mm256_mullo_epi32(a.lo, b.lo), _mm256_mullo_epi32(a.hi, b.hi)};
+}
+inline I i_from_u8(const uint8_t* p) {
+  return {_mm256_cvtepu8_epi32(load_64(p)), _mm256_cvtepu8_epi32(load_64(p + 8))};
+}
+inline I i_from_i8(const uint8_t* p) {
+  return {_mm256_cvtepi8_epi32(load_64(p)), _mm256_cvtepi8_epi32(load_64(p + 8))};
+}
+
+inline B b_load(const uint8_t* p) { return {load_256(p), load_256(p + 32)}; }
+inline B b_low_nibbles(B a) {
+  __m256i mask = _mm256_set1_epi8(15);
+  return {_mm256_and_si256(a.lo, mask), _mm256_and_si256(a.hi, mask)};
+}
+inline B b_high_nibbles(B a) {
+  __m256i mask = _mm256_set1_epi8(15);
+  return {_mm256_and_si256(_mm256_srli_epi16(a.lo, 4), mask),
+          _mm256_and_si256(_mm256_srli_epi16(a.hi, 4), mask)};
+}
+inline B b_or(B a, B b) { return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)}; }
+template <int kShift, int kMask>
+inline B b_bits_to_4(B a) {
+  __m256i mask = _mm256_set1_epi8(static_cast<char>(kMask << 4));
+  auto move = [&](__m256i x) {
+    if constexpr (kShift < 4) return _mm256_and_si256(_mm256_slli_epi16(x, 4 - kShift), mask);
+    else return _mm256_and_si256(_mm256_srli_epi16(x, kShift - 4), mask);
+  };
+  return {move(a.lo), move(a.hi)};
+}
+
+// maddubs adds two products in int16: kSafe products of kBits-bit codes and 127 keep below 2^15,
+// 2 * kSafe * (2^kBits - 1) * 127 < 32768.
+template <int kBits>
+constexpr int kSafe = kBits <= 4 ? 8 : kBits == 5 ? 4 : 2;
+inline D d_zero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+inline D d_mac(D sum, B codes, int32_t quad) {
+  __m256i x = _mm256_set1_epi32(quad);
+  return {_mm256_add_epi16(sum.lo, _mm256_maddubs_epi16(codes.lo, x)),
+          _mm256_add_epi16(sum.hi, _mm256_maddubs_epi16(codes.hi, x))};
+}
+inline I d_flush(D sum) {
+  __m256i ones = _mm256_set1_epi16(1);
+  return {_mm256_madd_epi16(sum.lo, ones), _mm256_madd_epi16(sum.hi, ones)};
+}
+// Signed codes: |w| times x with w's sign. |-128| is 128 as an unsigned byte, and x is never -128, so
+// the pair 2 * 128 * 127 fits int16.
+inline I i_mac_signed(I sum, B codes, int32_t quad) {
+  __m256i x = _mm256_set1_epi32(quad), ones = _mm256_set1_epi16(1);
+  auto product = [&](__m256i w) {
+    return _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)), ones);
+  };
+  return {_mm256_add_epi32(sum.lo, product(codes.lo)), _mm256_add_epi32(sum.hi, product(codes.hi))};
+}
+
+inline float f_reduce_add(F a) {
+  __m256 eight = _mm256_add_ps(a.lo, a.hi);
+  __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+inline float f_reduce_max(F a) {
+  __m256 eight = _mm256_max_ps(a.lo, a.hi);
+  __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+inline int32_t i_reduce_add(I a) {
+  __m256i eight = _mm256_add_epi32(a.lo, a.hi);
+  __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+  return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
+}
+inline void i_store_i8(int8_t* p, I a) {
+  __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a.lo, a.hi), 0xD8);
+  __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+}
+inline void f_store_bf16(uint16_t* p, F a) {
+  auto half = [](__m256 x) {
+    __m256i u = _mm256_castps_si256(x);
+    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
+    __m256i rounded = _mm256_srli_epi32(
+        _mm256_add_epi32(_mm256_add_epi32(u, _mm256_set1_epi32(0x7FFF)), odd), 16);
+    __m256i quiet = _mm256_or_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(0x40));
+    __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    return _mm256_blendv_epi8(rounded, quiet, nan);
+  };
+  __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32(half(a.lo), half(a.hi)), 0xD8);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), words);
+}
+inline void f_store_f16(uint16_t* p, F a) {
+  constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT;
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a.lo, kNearest));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8), _mm256_cvtps_ph(a.hi, kNearest));
+}
+
+}  // namespace simd

@@ -1,0 +1,122 @@
+// The vector vocabulary (see simd_scalar.h) for AVX-512 F, BW, VL, DQ and VNNI: 16 lanes are one
+// register. A test compiles this file against an emulation of the instructions, so that it is held to
+// the scalar twin on every machine; that test has included its own intrinsics before.
+#pragma once
+
+#ifndef BISE_EMULATED_AVX512
+#include <immintrin.h>
+#endif
+#include <stdint.h>
+#include <string.h>
+
+namespace simd {
+
+struct F { __m512 v; };
+struct I { __m512i v; };
+struct B { __m512i v; };
+struct D { __m512i v; };  // int32: VNNI adds four products at once
+
+inline __m256i load_256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+inline __m128i load_128(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+
+inline F f_set1(float x) { return {_mm512_set1_ps(x)}; }
+inline F f_load(const float* p) { return {_mm512_loadu_ps(p)}; }
+inline void f_store(float* p, F a) { _mm512_storeu_ps(p, a.v); }
+inline F f_add(F a, F b) { return {_mm512_add_ps(a.v, b.v)}; }
+inline F f_sub(F a, F b) { return {_mm512_sub_ps(a.v, b.v)}; }
+inline F f_mul(F a, F b) { return {_mm512_mul_ps(a.v, b.v)}; }
+inline F f_div(F a, F b) { return {_mm512_div_ps(a.v, b.v)}; }
+inline F f_fma(F a, F b, F c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+inline F f_max(F a, F b) { return {_mm512_max_ps(a.v, b.v)}; }
+inline F f_min(F a, F b) { return {_mm512_min_ps(a.v, b.v)}; }
+inline F f_abs(F a) {
+  return {_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a.v), _mm512_set1_epi32(0x7FFFFFFF)))};
+}
+inline F f_round(F a) { return {_mm512_roundscale_ps(a.v, 0)}; }
+inline I i_from_f(F a) { return {_mm512_cvttps_epi32(a.v)}; }
+inline F f_exp2i(I a) {
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(a.v, _mm512_set1_epi32(127)), 23))};
+}
+inline F f_from_bf16(const uint16_t* p) {
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load_256(p)), 16))};
+}
+inline F f_from_f16(const uint16_t* p) { return {_mm512_cvtph_ps(load_256(p))}; }
+inline F f_from_e4m3(const uint8_t* p) {
+  __m512i code = _mm512_cvtepu8_epi32(load_128(p));
+  __m512i sign = _mm512_slli_epi32(_mm512_and_si512(code, _mm512_set1_epi32(0x80)), 24);
+  __m512i rest = _mm512_slli_epi32(_mm512_and_si512(code, _mm512_set1_epi32(0x7F)), 20);
+  return {_mm512_mul_ps(_mm512_castsi512_ps(_mm512_or_si512(sign, rest)), _mm512_set1_ps(0x1p120f))};
+}
+inline F f_from_i(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
+
+inline I i_zero() { return {_mm512_setzero_si512()}; }
+inline I i_set1(int32_t x) { return {_mm512_set1_epi32(x)}; }
+inline I i_add(I a, I b) { return {_mm512_add_epi32(a.v, b.v)}; }
+inline I i_sub(I a, I b) { return {_mm512_sub_epi32(a.v, b.v)}; }
+inline I i_mul(I a, I b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
+inline I i_from_u8(const uint8_t* p) { return {_mm512_cvtepu8_epi32(load_128(p))}; }
+inline I i_from_i8(const uint8_t* p) { return {_mm512_cvtepi8_epi32(load_128(p))}; }
+
+inline B b_load(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
+inline B b_low_nibbles(B a) { return {_mm512_and_si512(a.v, _mm512_set1_epi8(15))}; }
+inline B b_high_nibbles(B a) {
+  return {_mm512_and_si512(_mm512_srli_epi16(a.v, 4), _mm512_set1_epi8(15))};
+}
+inline B b_or(B a, B b) { return {_mm512_or_si512(a.v, b.v)}; }
+template <int kShift, int kMask>
+inline B b_bits_to_4(B a) {
+  __m512i mask = _mm512_set1_epi8(static_cast<char>(kMask << 4));
+  if constexpr (kShift < 4) return {_mm512_and_si512(_mm512_slli_epi16(a.v, 4 - kShift), mask)};
+  else return {_mm512_and_si512(_mm512_srli_epi16(a.v, kShift - 4), mask)};
+}
+
+template <int kBits>
+constexpr int kSafe = 8;
+inline D d_zero() { return {_mm512_setzero_si512()}; }
+inline D d_mac(D sum, B codes, int32_t quad) {
+  return {_mm512_dpbusd_epi32(sum.v, codes.v, _mm512_set1_epi32(quad))};
+}
+inline I d_flush(D sum) { return {sum.v}; }
+// Signed codes: |w| times x with w's sign.
+inline I i_mac_signed(I sum, B codes, int32_t quad) {
+  __m512i x = _mm512_set1_epi32(quad);
+  __m512i signed_x = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(codes.v), _mm512_setzero_si512(), x);
+  return {_mm512_dpbusd_epi32(sum.v, _mm512_abs_epi8(codes.v), signed_x)};
+}
+
+inline float f_reduce_add(F a) {
+  __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
+  __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+inline float f_reduce_max(F a) {
+  __m256 eight = _mm256_max_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
+  __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+inline int32_t i_reduce_add(I a) {
+  __m256i eight = _mm256_add_epi32(_mm512_castsi512_si256(a.v), _mm512_extracti64x4_epi64(a.v, 1));
+  __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+  return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
+}
+inline void i_store_i8(int8_t* p, I a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a.v));
+}
+inline void f_store_bf16(uint16_t* p, F a) {
+  __m512i u = _mm512_castps_si512(a.v);
+  __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
+  __m512i rounded = _mm512_srli_epi32(
+      _mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7FFF)), odd), 16);
+  __m512i quiet = _mm512_or_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(0x40));
+  __m512i words = _mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q), quiet);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(words));
+}
+inline void f_store_f16(uint16_t* p, F a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                      _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+
+}  // namespace simd

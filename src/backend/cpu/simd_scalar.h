@@ -1,0 +1,159 @@
+// The vector vocabulary in plain C++: what the other two say, said slowly. 16 lanes of float (F) and
+// int32 (I), 64 bytes (B), and sums of byte products (D).
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+
+namespace simd {
+
+struct F { float v[16]; };
+struct I { int32_t v[16]; };
+struct B { uint8_t v[64]; };
+struct D { int32_t v[16]; };
+
+#define BISE_LANES for (int i = 0; i < 16; ++i)
+#define BISE_BYTES for (int i = 0; i < 64; ++i)
+
+inline float half_to_float(uint16_t bits) {
+  uint32_t sign = static_cast<uint32_t>(bits & 0x8000u) << 16, exponent = (bits >> 10) & 31u;
+  uint32_t mantissa = bits & 0x3FFu, u = 0;
+  float f = 0.0f;
+  if (exponent == 0) {
+    f = static_cast<float>(mantissa) * 0x1p-24f;
+    memcpy(&u, &f, 4);
+    u |= sign;
+  } else if (exponent == 31) {
+    u = sign | 0x7F800000u | (mantissa << 13);
+  } else {
+    u = sign | ((exponent + 112) << 23) | (mantissa << 13);
+  }
+  memcpy(&f, &u, 4);
+  return f;
+}
+
+inline F f_set1(float x) { F r; BISE_LANES r.v[i] = x; return r; }
+inline F f_load(const float* p) { F r; memcpy(r.v, p, 64); return r; }
+inline void f_store(float* p, F a) { memcpy(p, a.v, 64); }
+inline F f_add(F a, F b) { BISE_LANES a.v[i] += b.v[i]; return a; }
+inline F f_sub(F a, F b) { BISE_LANES a.v[i] -= b.v[i]; return a; }
+inline F f_mul(F a, F b) { BISE_LANES a.v[i] *= b.v[i]; return a; }
+inline F f_div(F a, F b) { BISE_LANES a.v[i] /= b.v[i]; return a; }
+inline F f_fma(F a, F b, F c) { BISE_LANES a.v[i] = __builtin_fmaf(a.v[i], b.v[i], c.v[i]); return a; }
+inline F f_max(F a, F b) { BISE_LANES a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]; return a; }
+inline F f_min(F a, F b) { BISE_LANES a.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i]; return a; }
+inline F f_abs(F a) { BISE_LANES a.v[i] = __builtin_fabsf(a.v[i]); return a; }
+inline F f_round(F a) { BISE_LANES a.v[i] = __builtin_rintf(a.v[i]); return a; }
+inline I i_from_f(F a) { I r; BISE_LANES r.v[i] = static_cast<int32_t>(a.v[i]); return r; }
+// 2^a for integers a in [-126, 127].
+inline F f_exp2i(I a) {
+  F r;
+  BISE_LANES { uint32_t u = static_cast<uint32_t>(a.v[i] + 127) << 23; memcpy(&r.v[i], &u, 4); }
+  return r;
+}
+inline F f_from_bf16(const uint16_t* p) {
+  F r;
+  BISE_LANES { uint32_t u = static_cast<uint32_t>(p[i]) << 16; memcpy(&r.v[i], &u, 4); }
+  return r;
+}
+inline F f_from_f16(const uint16_t* p) { F r; BISE_LANES r.v[i] = half_to_float(p[i]); return r; }
+// e4m3 by way of its bits: exponent and mantissa moved up, times 2^120, subnormals included.
+inline F f_from_e4m3(const uint8_t* p) {
+  F r;
+  BISE_LANES {
+    uint32_t u = (static_cast<uint32_t>(p[i] & 0x80u) << 24) | (static_cast<uint32_t>(p[i] & 0x7Fu) << 20);
+    memcpy(&r.v[i], &u, 4);
+    r.v[i] *= 0x1p120f;
+  }
+  return r;
+}
+inline F f_from_i(I a) { F r; BISE_LANES r.v[i] = static_cast<float>(a.v[i]); return r; }
+
+inline I i_zero() { return I{}; }
+inline I i_set1(int32_t x) { I r; BISE_LANES r.v[i] = x; return r; }
+inline I i_add(I a, I b) { BISE_LANES a.v[i] += b.v[i]; return a; }
+inline I i_sub(I a, I b) { BISE_LANES a.v[i] -= b.v[i]; return a; }
+inline I i_mul(I a, I b) { BISE_LANES a.v[i] *= b.v[i]; return a; }
+inline I i_from_u8(const uint8_t* p) { I r; BISE_LANES r.v[i] = p[i]; return r; }
+inline I i_from_i8(const uint8_t* p) { I r; BISE_LANES r.v[i] = static_cast<int8_t>(p[i]); return r; }
+
+inline B b_load(const uint8_t* p) { B r; memcpy(r.v, p, 64); return r; }
+inline B b_low_nibbles(B a) { BISE_BYTES a.v[i] &= 15; return a; }
+inline B b_high_nibbles(B a) { BISE_BYTES a.v[i] = static_cast<uint8_t>(a.v[i] >> 4); return a; }
+inline B b_or(B a, B b) { BISE_BYTES a.v[i] = static_cast<uint8_t>(a.v[i] | b.v[i]); return a; }
+// (a >> shift) & mask in each byte, then moved up to bit 4.
+template <int kShift, int kMask>
+inline B b_bits_to_4(B a) {
+  BISE_BYTES a.v[i] = static_cast<uint8_t>(((a.v[i] >> kShift) & kMask) << 4);
+  return a;
+}
+
+// Sums of products of unsigned codes and signed activations, 4 bytes a lane. kSafe: how many
+// products of codes of that many bits may be added before d_flush.
+template <int kBits>
+constexpr int kSafe = 8;
+inline D d_zero() { return D{}; }
+inline D d_mac(D sum, B codes, int32_t quad) {
+  int8_t x[4];
+  memcpy(x, &quad, 4);
+  BISE_LANES { for (int j = 0; j < 4; ++j) sum.v[i] += int32_t{codes.v[4 * i + j]} * x[j]; }
+  return sum;
+}
+inline I d_flush(D sum) { I r; memcpy(r.v, sum.v, 64); return r; }
+inline I i_mac_signed(I sum, B codes, int32_t quad) {
+  int8_t x[4];
+  memcpy(x, &quad, 4);
+  BISE_LANES { for (int j = 0; j < 4; ++j) sum.v[i] += int32_t{static_cast<int8_t>(codes.v[4 * i + j])} * x[j]; }
+  return sum;
+}
+
+#undef BISE_LANES
+#undef BISE_BYTES
+
+// Sums across lanes in one order on every ISA: halves are folded onto each other.
+inline float f_reduce_add(F a) {
+  for (int n = 8; n >= 1; n /= 2) { for (int i = 0; i < n; ++i) a.v[i] += a.v[i + n]; }
+  return a.v[0];
+}
+inline float f_reduce_max(F a) {
+  float m = a.v[0];
+  for (int i = 1; i < 16; ++i) m = a.v[i] > m ? a.v[i] : m;
+  return m;
+}
+inline int32_t i_reduce_add(I a) {
+  int32_t sum = 0;
+  for (int i = 0; i < 16; ++i) sum += a.v[i];
+  return sum;
+}
+inline void i_store_i8(int8_t* p, I a) { for (int i = 0; i < 16; ++i) p[i] = static_cast<int8_t>(a.v[i]); }
+// Round to nearest even; NaN is kept.
+inline void f_store_bf16(uint16_t* p, F a) {
+  for (int i = 0; i < 16; ++i) {
+    uint32_t u;
+    memcpy(&u, &a.v[i], 4);
+    bool nan = (u & 0x7FFFFFFFu) > 0x7F800000u;
+    p[i] = static_cast<uint16_t>(nan ? (u >> 16) | 0x40u : (u + 0x7FFFu + ((u >> 16) & 1u)) >> 16);
+  }
+}
+inline void f_store_f16(uint16_t* p, F a) {
+  for (int i = 0; i < 16; ++i) {
+    uint32_t u;
+    memcpy(&u, &a.v[i], 4);
+    uint32_t sign = (u >> 16) & 0x8000u, bits = 0;
+    u &= 0x7FFFFFFFu;
+    if (u > 0x7F800000u) bits = 0x7E00u;
+    else if (u >= 0x47800000u) bits = 0x7C00u;
+    else if (u < 0x38800000u) {
+      float f;
+      memcpy(&f, &u, 4);
+      f += 0.5f;
+      memcpy(&bits, &f, 4);
+      bits -= 0x3F000000u;
+    } else {
+      bits = (u + 0xFFFu + ((u >> 13) & 1u) - 0x38000000u) >> 13;
+    }
+    p[i] = static_cast<uint16_t>(sign | bits);
+  }
+}
+
+}  // namespace simd

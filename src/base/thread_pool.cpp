@@ -1,0 +1,146 @@
+#include "base/thread_pool.h"
+
+#include "base/error.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdio>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace bise {
+namespace {
+
+inline void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+constexpr int kSpins = 4000;  // about 50 µs: longer than the serial part between two ops of a step
+
+}  // namespace
+
+struct ThreadPool::State {
+  std::vector<std::thread> threads;
+  std::mutex sleep_mutex;
+  std::condition_variable wake;
+  std::atomic<uint64_t> round{0};  // raised once per loop; workers wait for a change
+  std::atomic<int> working{0};     // workers that have not left the current loop
+  std::atomic<int> sleepers{0};
+  std::atomic<bool> stop{false};
+  // The loop: written before `round` is raised, read after it was seen raised.
+  std::atomic<int64_t> next{0};  // passes `count` by at most one grain per thread
+  std::atomic<bool> busy{false};  // catches a loop within a loop, and two owners
+  int64_t count = 0, grain = 1;
+  Call call = nullptr;
+  void* context = nullptr;
+
+  void drain(int worker) {
+    for (;;) {
+      int64_t begin = next.fetch_add(grain, std::memory_order_relaxed);
+      if (begin >= count) return;
+      call(context, begin, begin + std::min(grain, count - begin), worker);
+    }
+  }
+  void work(int worker) {
+    uint64_t seen = 0;
+    for (;;) {
+      int spins = 0;
+      while (round.load(std::memory_order_acquire) == seen) {
+        if (++spins < kSpins) {
+          relax();
+          continue;
+        }
+        std::unique_lock lock(sleep_mutex);
+        sleepers.fetch_add(1);
+        // Sequentially consistent against raise(): either it sees this sleeper or this sees its round.
+        wake.wait(lock, [&] { return round.load() != seen; });
+        sleepers.fetch_sub(1);
+      }
+      ++seen;
+      if (stop.load()) return;
+      drain(worker);
+      working.fetch_sub(1, std::memory_order_release);
+    }
+  }
+  void raise() {
+    round.fetch_add(1);
+    if (sleepers.load() > 0) {
+      std::lock_guard lock(sleep_mutex);
+      wake.notify_all();
+    }
+  }
+};
+
+ThreadPool::ThreadPool(int num_threads)
+    : num_threads_(std::max(num_threads, 1)), state_(std::make_unique<State>()) {
+  for (int i = 1; i < num_threads_; ++i) {
+    try {
+      state_->threads.emplace_back([state = state_.get(), i] { state->work(i); });
+    } catch (const std::exception&) {  // the system gives no more threads: work with those we have
+      num_threads_ = i;
+    }
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  state_->stop = true;
+  {
+    std::lock_guard lock(state_->sleep_mutex);
+    state_->round.fetch_add(1);
+    state_->wake.notify_all();
+  }
+  for (std::thread& thread : state_->threads) thread.join();
+}
+
+void ThreadPool::run(int64_t count, int64_t grain, Call call, void* context) {
+  grain = std::max<int64_t>(grain, 1);
+  if (count <= 0) return;
+  State& s = *state_;
+  CHECK(!s.busy.exchange(true, std::memory_order_acquire));
+  if (num_threads_ == 1 || count <= grain) {
+    // The same pieces as with many threads, so that a result cannot depend on their number.
+    for (int64_t begin = 0; begin < count;) {
+      int64_t end = begin + std::min(grain, count - begin);
+      call(context, begin, end, 0);
+      begin = end;
+    }
+    s.busy.store(false, std::memory_order_release);
+    return;
+  }
+  s.count = count;
+  s.grain = grain;
+  s.call = call;
+  s.context = context;
+  s.next.store(0, std::memory_order_relaxed);
+  s.working.store(num_threads_ - 1, std::memory_order_relaxed);
+  s.raise();
+  s.drain(0);
+  for (int spins = 0; s.working.load(std::memory_order_acquire) != 0;) {
+    if (++spins < kSpins) relax();
+    else std::this_thread::yield();
+  }
+  s.busy.store(false, std::memory_order_release);
+}
+
+int usable_cores() {
+  int cores = static_cast<int>(std::thread::hardware_concurrency());
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) cores = CPU_COUNT(&set);
+  // cgroup v2 quota: "max 100000" or "200000 100000".
+  if (std::FILE* file = std::fopen("/sys/fs/cgroup/cpu.max", "re")) {
+    long long quota = 0, period = 0;
+    if (std::fscanf(file, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0) {
+      cores = std::min(cores, static_cast<int>((quota + period - 1) / period));
+    }
+    std::fclose(file);
+  }
+  return std::max(cores, 1);
+}
+
+}  // namespace bise

@@ -1,0 +1,82 @@
+#include "chat/image_url.h"
+
+#include <array>
+
+#include "base/file.h"
+#include "chat/request.h"
+
+namespace bise {
+namespace {
+
+constexpr uint8_t kNotBase64 = 64;
+
+constexpr std::array<uint8_t, 256> make_base64_table() {
+  std::array<uint8_t, 256> table{};
+  for (uint8_t& entry : table) entry = kNotBase64;
+  constexpr char kAlphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  for (uint8_t i = 0; i < 64; ++i) table[static_cast<uint8_t>(kAlphabet[i])] = i;
+  return table;
+}
+constexpr std::array<uint8_t, 256> kBase64Table = make_base64_table();
+
+Error malformed(const std::string& place, const std::string& problem) {
+  return refused("malformed", place, place + ": " + problem);
+}
+
+}  // namespace
+
+Result<std::string> decode_base64(std::string_view text) {
+  std::string out;
+  out.reserve(text.size() / 4 * 3 + 3);
+  uint32_t bits = 0;
+  int quad = 0, padding = 0;  // letters of the group of four so far; '=' in a row
+  for (char c : text) {
+    if (static_cast<unsigned char>(c) >= 0x80) {
+      return Error(ErrorCode::corrupt, "the base64 text holds characters beyond ASCII");
+    }
+    if (c == '=') {
+      if (quad >= 2 && quad + ++padding >= 4) return out;  // complete; the rest is ignored
+      continue;
+    }
+    uint8_t value = kBase64Table[static_cast<unsigned char>(c)];
+    if (value == kNotBase64) continue;
+    padding = 0;
+    bits = (bits << 6 | value) & 0xFFFFFF;
+    if (quad > 0) out += static_cast<char>(bits >> (6 - 2 * quad));
+    quad = (quad + 1) % 4;
+  }
+  if (quad != 0) return Error(ErrorCode::corrupt, "the base64 text is cut or lacks its padding");
+  return out;
+}
+
+Result<std::string> load_image_url(std::string_view url, bool allow_files, uint64_t max_bytes,
+                                   const std::string& place) {
+  if (url.starts_with("data:")) {
+    size_t comma = url.find(',');
+    if (comma == std::string_view::npos || !url.substr(0, comma).ends_with(";base64") ||
+        comma + 1 == url.size()) {
+      return malformed(place, "not a base64 data URL; expected data:<type>;base64,<payload>");
+    }
+    std::string_view payload = url.substr(comma + 1);
+    if (payload.size() / 4 > max_bytes / 3 + 1) {
+      return malformed(place, "the image is larger than " + std::to_string(max_bytes) + " bytes");
+    }
+    Result<std::string> bytes = decode_base64(payload);
+    if (!bytes) return malformed(place, bytes.error().message());
+    return bytes;
+  }
+  if (url.starts_with("file://")) {
+    if (!allow_files) {
+      return malformed(place, "file:// images are not read here; send the image as a data URL");
+    }
+    Result<std::string> bytes = read_file(std::string(url.substr(7)), max_bytes);
+    if (!bytes) return malformed(place, bytes.error().message());
+    return bytes;
+  }
+  if (url.starts_with("http://") || url.starts_with("https://")) {
+    return malformed(place, "http(s) images are not fetched; send the image as a data URL");
+  }
+  return malformed(place, "unknown image URL; expected data:<type>;base64,<payload>");
+}
+
+}  // namespace bise

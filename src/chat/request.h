@@ -1,0 +1,29 @@
+// The door of a chat-completions body: JSON text in, a ChatRequest out, or an Error whose kind()
+// and param() say what is wrong and where. Strict reads as mistral-common's OpenAI import does;
+// lenient forgives what clients really send (null content, thinking as a list, any effort word,
+// missing ids). Rules about the conversation as a whole are validation.h's; sampling fields are the
+// caller's, but strict mode checks their types and ranges as the reference does.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "chat/chat_types.h"
+
+namespace bise {
+
+struct ImportRules {
+  bool strict = false;
+  // The effort words of the tokenizer; nullopt: it has no such setting.
+  std::optional<std::vector<std::string>> efforts;
+};
+
+// Bounded in bytes, depth and number of values; linear in the body.
+Result<ChatRequest> import_chat_request(std::string_view body, const ImportRules& rules);
+
+// A refused request: ErrorCode::invalid_argument with the kind and the field at fault.
+Error refused(const char* kind, const std::string& param, const std::string& message);
+
+}  // namespace bise

@@ -1,0 +1,254 @@
+#include "engine/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "base/random.h"
+
+namespace bise {
+namespace {
+
+struct Candidate {
+  float logit = 0.0f;
+  int32_t id = 0;
+};
+bool more_likely(const Candidate& a, const Candidate& b) {
+  return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+}
+
+float largest(std::span<const float> logits) {
+  float best = -std::numeric_limits<float>::infinity();
+  for (float x : logits) best = std::max(best, x);
+  return best;
+}
+
+// The unnormalised probability of a logit. Every path computes it here, so that they agree in the
+// last bit.
+double weight(float logit, float max_logit, double inverse_temperature) {
+  double exponent = (static_cast<double>(logit) - static_cast<double>(max_logit)) * inverse_temperature;
+  return static_cast<double>(std::exp(static_cast<float>(exponent)));
+}
+
+// The tokens, most likely first, sorted only as far as somebody looks. A sort of a whole vocabulary
+// of 131,072 takes some 10 ms; the tokens that matter are mostly a few dozen.
+class SortedTokens {
+ public:
+  // `reach`: how far below the largest logit a token is expected to matter.
+  SortedTokens(std::span<const float> logits, float max_logit, double reach) : logits_(logits) {
+    collect(static_cast<float>(static_cast<double>(max_logit) - reach));
+  }
+
+  size_t size() const { return logits_.size(); }
+  const Candidate& operator[](size_t index) {
+    while (index >= num_sorted_) sort_more();
+    return tokens_[index];
+  }
+
+ private:
+  void collect(float lowest) {
+    lowest_ = lowest;
+    tokens_.clear();
+    for (size_t i = 0; i < logits_.size(); ++i) {
+      if (logits_[i] >= lowest) tokens_.push_back({logits_[i], static_cast<int32_t>(i)});
+    }
+  }
+  void sort_more() {
+    if (num_sorted_ == tokens_.size()) {
+      // The sorted ones keep their places: all others are less likely.
+      CHECK(std::isfinite(lowest_));
+      collect(-std::numeric_limits<float>::infinity());
+      std::nth_element(tokens_.begin(), tokens_.begin() + static_cast<ptrdiff_t>(num_sorted_),
+                       tokens_.end(), more_likely);
+      std::sort(tokens_.begin(), tokens_.begin() + static_cast<ptrdiff_t>(num_sorted_), more_likely);
+    }
+    size_t end = std::min(tokens_.size(), std::max<size_t>(256, 2 * num_sorted_));
+    auto first = tokens_.begin() + static_cast<ptrdiff_t>(num_sorted_);
+    auto last = tokens_.begin() + static_cast<ptrdiff_t>(end);
+    if (last != tokens_.end()) std::nth_element(first, last, tokens_.end(), more_likely);
+    std::sort(first, last, more_likely);
+    num_sorted_ = end;
+  }
+
+  std::span<const float> logits_;
+  float lowest_ = 0.0f;
+  std::vector<Candidate> tokens_;
+  size_t num_sorted_ = 0;
+};
+
+// Top-k, top-p and min-p all keep a prefix of the tokens in order of likelihood, so what is kept is
+// one number (and the mass up to there).
+struct Kept {
+  size_t count = 0;
+  double mass = 0.0;
+};
+
+size_t top_k_count(const SamplingParams& params, size_t vocab_size) {
+  return params.top_k > 0 ? std::min(static_cast<size_t>(params.top_k), vocab_size) : vocab_size;
+}
+
+// `total`: the mass of the first `count` tokens. A token stays while those before it have less than
+// top_p of the total (transformers, vLLM) and while it has at least min_p of the first one's share.
+template <class Tokens>
+Kept top_p_and_min_p(Tokens& tokens, size_t count, double total, const SamplingParams& params,
+                     float max_logit, double inverse_temperature) {
+  if (params.top_p >= 1.0 && params.min_p <= 0.0) return {count, total};
+  Kept kept;
+  double limit = params.top_p >= 1.0 ? std::numeric_limits<double>::infinity() : params.top_p * total;
+  while (kept.count < count && kept.mass < limit) {
+    double w = weight(tokens[kept.count].logit, max_logit, inverse_temperature);
+    if (kept.count > 0 && w < params.min_p) break;
+    kept.mass += w;
+    ++kept.count;
+  }
+  return kept;
+}
+
+int32_t draw(std::span<const float> logits, const SamplingParams& params, double uniform) {
+  float max_logit = largest(logits);
+  double inverse_temperature = 1.0 / params.temperature;
+  // Below exp(-12) of the best token lies what is hardly ever reached.
+  SortedTokens tokens(logits, max_logit, 12.0 * params.temperature);
+  size_t count = top_k_count(params, logits.size());
+  double total = 0.0;
+  if (count < logits.size()) {
+    for (size_t i = 0; i < count; ++i) {
+      total += weight(tokens[i].logit, max_logit, inverse_temperature);
+    }
+  } else {
+    for (float x : logits) total += weight(x, max_logit, inverse_temperature);
+  }
+  Kept kept = top_p_and_min_p(tokens, count, total, params, max_logit, inverse_temperature);
+  double target = uniform * kept.mass;
+  double mass = 0.0;
+  int32_t last = tokens[0].id;
+  for (size_t i = 0; i < kept.count; ++i) {
+    double w = weight(tokens[i].logit, max_logit, inverse_temperature);
+    if (w <= 0.0) break;  // and so are all behind it: only rounding leads here
+    last = tokens[i].id;
+    mass += w;
+    if (mass > target) break;
+  }
+  return last;
+}
+
+bool changes_logits(const SamplingParams& params) {
+  return params.repetition_penalty != 1.0 || params.presence_penalty != 0.0 ||
+         params.frequency_penalty != 0.0 || !params.logit_bias.empty();
+}
+
+Error bad_logits(const char* what) {
+  return Error(ErrorCode::internal,
+               std::string("the model gave ") + what +
+                   "; the weights are damaged, or a number format overflowed on the way "
+                   "(--precision reference tells the two apart)");
+}
+
+}  // namespace
+
+void apply_repetition_penalty(std::span<float> logits, const TokenCounts& counts, double penalty) {
+  if (penalty == 1.0) return;
+  float factor = static_cast<float>(penalty);
+  for (const auto& [id, count] : counts.counts()) {
+    float& logit = logits[static_cast<size_t>(id)];
+    logit = logit > 0.0f ? logit / factor : logit * factor;
+    // An extreme penalty must not make an infinity of it.
+    logit = std::clamp(logit, -std::numeric_limits<float>::max(), std::numeric_limits<float>::max());
+  }
+}
+
+void apply_count_penalties(std::span<float> logits, const TokenCounts& counts, double frequency,
+                           double presence) {
+  if (frequency == 0.0 && presence == 0.0) return;
+  for (const auto& [id, count] : counts.counts()) {
+    if (count == 0) continue;
+    logits[static_cast<size_t>(id)] -= static_cast<float>(frequency * count + presence);
+  }
+}
+
+void apply_logit_bias(std::span<float> logits, const std::map<int32_t, float>& bias) {
+  for (const auto& [id, value] : bias) logits[static_cast<size_t>(id)] += value;
+}
+
+int32_t greedy_token(std::span<const float> logits) {
+  size_t best = 0;
+  for (size_t i = 1; i < logits.size(); ++i) {
+    if (logits[i] > logits[best]) best = i;
+  }
+  return static_cast<int32_t>(best);
+}
+
+double log_sum_exp(std::span<const float> logits) {
+  float max_logit = largest(logits);
+  double sum = 0.0;
+  for (float x : logits) sum += weight(x, max_logit, 1.0);
+  return static_cast<double>(max_logit) + std::log(sum);
+}
+
+std::vector<TokenLogprob> top_logprobs(std::span<const float> logits, int32_t count,
+                                       double log_sum) {
+  SortedTokens tokens(logits, largest(logits), 20.0);
+  std::vector<TokenLogprob> top;
+  size_t wanted = std::min(static_cast<size_t>(std::max(count, 0)), tokens.size());
+  for (size_t i = 0; i < wanted; ++i) {
+    const Candidate& token = tokens[i];
+    top.push_back({token.id, static_cast<float>(static_cast<double>(token.logit) - log_sum)});
+  }
+  return top;
+}
+
+std::vector<TokenProbability> kept_tokens(std::span<const float> logits,
+                                          const SamplingParams& params) {
+  std::vector<Candidate> tokens;
+  for (size_t i = 0; i < logits.size(); ++i) tokens.push_back({logits[i], static_cast<int32_t>(i)});
+  std::sort(tokens.begin(), tokens.end(), more_likely);
+  if (params.temperature == 0.0) return {{tokens[0].id, 1.0}};
+  float max_logit = tokens[0].logit;
+  double inverse_temperature = 1.0 / params.temperature;
+  size_t count = top_k_count(params, tokens.size());
+  double total = 0.0;
+  for (size_t i = 0; i < count; ++i) {
+    total += weight(tokens[i].logit, max_logit, inverse_temperature);
+  }
+  Kept kept = top_p_and_min_p(tokens, count, total, params, max_logit, inverse_temperature);
+  std::vector<TokenProbability> result;
+  for (size_t i = 0; i < kept.count; ++i) {
+    double w = weight(tokens[i].logit, max_logit, inverse_temperature);
+    result.push_back({tokens[i].id, w / kept.mass});
+  }
+  return result;
+}
+
+Result<SampledToken> sample(std::span<float> logits, const SamplingParams& params,
+                            const TokenCounts& counts, int64_t position) {
+  bool are_numbers = true;
+  for (float x : logits) are_numbers &= x <= std::numeric_limits<float>::max();
+  if (!are_numbers) return bad_logits("logits that are not finite numbers");
+  if (!std::isfinite(largest(logits))) return bad_logits("no logit above minus infinity");
+
+  SampledToken token;
+  bool wants_logprobs = params.num_logprobs >= 0;
+  std::vector<float> raw;
+  double log_sum = 0.0;
+  if (wants_logprobs) {
+    log_sum = log_sum_exp(logits);
+    token.top = top_logprobs(logits, params.num_logprobs, log_sum);
+    raw.assign(logits.begin(), logits.end());
+  }
+  if (changes_logits(params)) {
+    apply_repetition_penalty(logits, counts, params.repetition_penalty);
+    apply_count_penalties(logits, counts, params.frequency_penalty, params.presence_penalty);
+    apply_logit_bias(logits, params.logit_bias);
+  }
+  token.id = params.temperature == 0.0
+                 ? greedy_token(logits)
+                 : draw(logits, params,
+                        random_uniform(params.seed, kSamplerStream, static_cast<uint64_t>(position)));
+  if (wants_logprobs) {
+    token.logprob = static_cast<float>(static_cast<double>(raw[static_cast<size_t>(token.id)]) - log_sum);
+  }
+  return token;
+}
+
+}  // namespace bise

@@ -1,0 +1,50 @@
+// Sequence: one prompt and its answer while they run: tokens, three counters, block table, sampling
+// state. Scheduler and engine share it; nobody else sees it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "backend/backend.h"
+#include "engine/sampler.h"
+#include "engine/sampling_params.h"
+#include "model/image.h"
+#include "model/model.h"
+
+namespace bise {
+
+using SequenceId = uint64_t;
+
+enum class FinishReason : uint8_t { none, stop, length, cancelled, error };
+const char* finish_reason_name(FinishReason reason);
+
+struct SequenceImage {
+  ProcessedImage image;
+  std::vector<int32_t> places;  // index in tokens of each of its rows
+  // Made by the step that needs the first of them, dropped when the last is in the cache; made again
+  // when a preempted sequence comes back.
+  std::optional<ImageFeatures> features;
+};
+
+struct Sequence {
+  SequenceId id = 0;
+  std::vector<int32_t> tokens;  // prompt, then output
+  int32_t prompt_tokens = 0;
+  int32_t max_tokens = 0;   // of `tokens`; the answer ends with `length` when it is reached
+  // Three counters; every other length is derived. computed + scheduled <= tokens.size().
+  int32_t computed = 0;     // tokens whose K and V are in the cache
+  int32_t scheduled = 0;    // tokens of the step that is being run
+  std::vector<int32_t> block_table;
+
+  SamplingParams params;
+  TokenCounts counts;
+  std::vector<SequenceImage> images;
+
+  int32_t total() const { return static_cast<int32_t>(tokens.size()); }
+  int32_t remaining() const { return total() - computed; }
+  // Whether the running step ends with a row whose logits give the next token.
+  bool samples() const { return scheduled > 0 && computed + scheduled == total(); }
+};
+
+}  // namespace bise

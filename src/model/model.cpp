@@ -1,0 +1,54 @@
+#include "model/model.h"
+
+#include "model/decoder.h"
+#include "model/rope.h"
+#include "model/vision.h"
+#include "model/weights.h"
+
+namespace bise {
+
+struct Model::State {
+  ModelConfig config;
+  ModelWeights weights;
+  std::vector<float> frequencies;
+  Backend* backend = nullptr;
+  // Memory of the running step, kept between steps: the one thing here that changes after loading,
+  // and of no effect on results.
+  DecoderScratch scratch;
+};
+
+Model::Model(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Model::Model(Model&&) noexcept = default;
+Model& Model::operator=(Model&&) noexcept = default;
+Model::~Model() = default;
+
+Result<Model> Model::load(const Checkpoint& checkpoint, Backend& backend,
+                          const ModelLoadOptions& options, const Log& log) {
+  auto state = std::make_unique<State>();
+  state->config = TRY(read_model_config(checkpoint, options.config, log));
+  state->backend = &backend;
+  state->weights = TRY(load_weights(checkpoint, state->config, backend, options.progress));
+  state->frequencies = rope_frequencies(state->config.rope, state->config.head_dim);
+  return Model(std::move(state));
+}
+
+const ModelConfig& Model::config() const { return state_->config; }
+Backend& Model::backend() const { return *state_->backend; }
+uint64_t Model::step_bytes() const { return state_->weights.step_bytes; }
+uint64_t Model::weight_bytes() const { return state_->weights.bytes; }
+uint64_t Model::num_parameters() const { return state_->weights.num_parameters; }
+
+Result<void> Model::forward(const Batch& batch, KvCache& cache, MatrixView logits) const {
+  return decoder_forward(state_->config, state_->weights, state_->frequencies, *state_->backend,
+                         batch, cache, state_->scratch, logits);
+}
+
+Result<ImageFeatures> Model::encode_image(const ProcessedImage& image) const {
+  if (!state_->config.vision) {
+    return Error(ErrorCode::unsupported,
+                 "this model was loaded without a vision tower and cannot read pictures");
+  }
+  return vision_forward(state_->config, *state_->weights.vision, *state_->backend, image);
+}
+
+}  // namespace bise

@@ -1,0 +1,47 @@
+// WeightView: a weight matrix [rows, columns] (rows = outputs) as it lies in the file: a format plus
+// the byte runs that are its parts. Owns nothing; must not outlive its Checkpoint.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "base/bytes.h"
+#include "tensor/tensor_view.h"
+
+namespace bise {
+
+enum class FormatId : uint8_t;
+
+// How rows are ordered in `codes`. Consolidated and GGUF files keep the rows of Wq and Wk so that
+// rotary pairs are neighbours (2i, 2i+1); everything above this room sees the half-split order of
+// Hugging Face (i, i + head/2). stored_row() is the one place that knows.
+struct RowOrder {
+  int64_t interleaved_head = 0;  // head size when the rows are interleaved, else 0
+};
+
+struct WeightView {
+  std::string name;
+  FormatId format{};
+  int64_t rows = 0;
+  int64_t columns = 0;
+  Bytes codes;  // rows * row_bytes, row-major
+  RowOrder order;
+
+  // FP8 parts (others leave them empty). weight = code * scale.
+  TensorView scale;             // per tensor ([], [1], [1,1]), per row ([rows], [rows,1]) or per block
+  int64_t scale_block_rows = 0;     // block scales: rows and columns that share a scale; 0 = not by block
+  int64_t scale_block_columns = 0;
+  // Static activation quantisation: x is divided by it before the product. 0 = not given.
+  float activation_scale = 0.0f;
+
+  // The row of `codes` that holds row `row` of the matrix in half-split (HF) order.
+  int64_t stored_row(int64_t row) const {
+    if (order.interleaved_head == 0) return row;
+    int64_t head = order.interleaved_head, half = head / 2;
+    int64_t first = row / head * head, within = row % head;
+    return first + 2 * (within % half) + within / half;
+  }
+};
+
+}  // namespace bise

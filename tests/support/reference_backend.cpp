@@ -1,0 +1,247 @@
+#include "support/reference_backend.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "base/float_types.h"
+#include "tensor/weight_format.h"
+
+namespace bise {
+namespace {
+
+struct Decoded : WeightStorage {
+  std::vector<float> values;  // [rows, columns]
+};
+
+float load_kv(const void* data, KvDType dtype, int64_t index) {
+  if (dtype == KvDType::f32) return static_cast<const float*>(data)[index];
+  uint16_t bits = static_cast<const uint16_t*>(data)[index];
+  return dtype == KvDType::bf16 ? bf16_to_f32(bits) : f16_to_f32(bits);
+}
+void store_kv_value(void* data, KvDType dtype, int64_t index, float value) {
+  if (dtype == KvDType::f32) static_cast<float*>(data)[index] = value;
+  else static_cast<uint16_t*>(data)[index] = dtype == KvDType::bf16 ? f32_to_bf16(value) : f32_to_f16(value);
+}
+
+double activate(double x, Activation act) {
+  switch (act) {
+    case Activation::silu: return x / (1.0 + std::exp(-x));
+    case Activation::gelu_erf: return 0.5 * x * (1.0 + std::erf(x / std::sqrt(2.0)));
+    case Activation::gelu_tanh: break;
+  }
+  return 0.5 * x * (1.0 + std::tanh(std::sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x)));
+}
+
+// softmax(scores) V for one query and head; `key` and `value` give element d of token t.
+template <class Key, class Value>
+void attend(const float* q, int64_t first, int64_t end, int32_t head_dim, float scale, Key key,
+            Value value, float* out) {
+  std::vector<double> scores;
+  double top = -1e300, sum = 0.0;
+  for (int64_t t = first; t < end; ++t) {
+    double dot = 0.0;
+    for (int32_t d = 0; d < head_dim; ++d) dot += double{q[d]} * key(t, d);
+    scores.push_back(dot * scale);
+    top = std::max(top, scores.back());
+  }
+  for (double& s : scores) sum += s = std::exp(s - top);
+  for (int32_t d = 0; d < head_dim; ++d) {
+    double total = 0.0;
+    for (int64_t t = first; t < end; ++t) total += scores[static_cast<size_t>(t - first)] * value(t, d);
+    out[d] = static_cast<float>(total / sum);
+  }
+}
+
+class ReferenceBackend : public Backend {
+ public:
+  std::string description() const override { return "reference"; }
+  int num_threads() const override { return 1; }
+  std::string isa() const override { return "reference"; }
+  Precision precision() const override { return Precision::reference; }
+  uint32_t activation_bytes() const override { return 4; }
+
+  Result<Buffer> allocate(uint64_t bytes, const char*) override {
+    void* data = std::aligned_alloc(64, round_up(std::max<uint64_t>(bytes, 1), 64));
+    std::memset(data, 0, bytes);
+    return Buffer(data, bytes, [](void* p, size_t) { std::free(p); });
+  }
+  Result<Weight> pack_weight(std::span<const WeightView> parts) override {
+    Weight weight;
+    weight.name = parts[0].name;
+    weight.format = parts[0].format;
+    weight.columns = parts[0].columns;
+    auto storage = std::make_unique<Decoded>();
+    for (const WeightView& part : parts) {
+      CHECK(part.columns == weight.columns);
+      for (int64_t row = 0; row < part.rows; ++row) {
+        storage->values.resize(storage->values.size() + static_cast<size_t>(part.columns));
+        decode_row(part, row, std::span(storage->values).last(static_cast<size_t>(part.columns)));
+      }
+      weight.rows += part.rows;
+    }
+    weight.bytes = storage->values.size() * 4;
+    weight.storage = std::move(storage);
+    return weight;
+  }
+  Result<Buffer> upload(std::span<const float> values) override {
+    Buffer buffer = TRY(allocate(values.size() * 4, "a vector"));
+    std::memcpy(buffer.data(), values.data(), values.size() * 4);
+    return buffer;
+  }
+  Result<void> read(MatrixView from, std::span<float> to) override {
+    std::memcpy(to.data(), from.data, to.size() * 4);
+    return {};
+  }
+  Result<void> write(std::span<const float> from, MatrixView to) override {
+    std::memcpy(to.data, from.data(), from.size() * 4);
+    return {};
+  }
+  void embed(const Weight& table, std::span<const int32_t> ids, MatrixView out) override {
+    for (size_t i = 0; i < ids.size(); ++i) {
+      std::memcpy(out.row_f32(static_cast<int64_t>(i)), row(table, ids[i]), static_cast<size_t>(table.columns) * 4);
+    }
+  }
+  void rms_norm(MatrixView x, const Buffer& weight, float eps, MatrixView out) override {
+    const float* w = static_cast<const float*>(weight.data());
+    for (int64_t i = 0; i < x.rows; ++i) {
+      double sum = 0.0;
+      for (int64_t c = 0; c < x.columns; ++c) sum += double{x.row_f32(i)[c]} * x.row_f32(i)[c];
+      double factor = 1.0 / std::sqrt(sum / static_cast<double>(x.columns) + eps);
+      for (int64_t c = 0; c < x.columns; ++c) {
+        out.row_f32(i)[c] = static_cast<float>(x.row_f32(i)[c] * factor * w[c]);
+      }
+    }
+  }
+  void matmul(const Weight& weight, MatrixView x, MatrixView y, bool accumulate) override {
+    for (int64_t t = 0; t < x.rows; ++t) {
+      for (int64_t r = 0; r < weight.rows; ++r) {
+        const float* w = row(weight, r);
+        double sum = 0.0;
+        for (int64_t c = 0; c < x.columns; ++c) sum += double{w[c]} * x.row_f32(t)[c];
+        float& out = y.row_f32(t)[r];
+        out = static_cast<float>(accumulate ? out + sum : sum);
+      }
+    }
+  }
+  void rope(const RopeArgs& a) override {
+    const int32_t half = a.head_dim / 2;
+    for (int64_t t = 0; t < a.x.rows; ++t) {
+      for (int32_t h = a.first_head; h < a.first_head + a.num_heads; ++h) {
+        float* p = a.x.row_f32(t) + int64_t{h} * a.head_dim;
+        float factor = a.row_scale == nullptr ? 1.0f : a.row_scale[t];
+        for (int32_t i = 0; i < half; ++i) {
+          float c = a.cosine[t * half + i], s = a.sine[t * half + i], u = p[i], v = p[i + half];
+          p[i] = (u * c - v * s) * factor;
+          p[i + half] = (v * c + u * s) * factor;
+        }
+      }
+    }
+  }
+  void store_kv(MatrixView qkv, int32_t num_heads, std::span<const int32_t> slots,
+                const KvLayerView& kv) override {
+    for (size_t t = 0; t < slots.size(); ++t) {
+      const float* p = qkv.row_f32(static_cast<int64_t>(t)) + int64_t{num_heads} * kv.head_dim;
+      for (int32_t h = 0; h < kv.num_kv_heads; ++h) {
+        for (int32_t d = 0; d < kv.head_dim; ++d) {
+          int64_t at = index(kv, slots[t] / kv.block_size, h, slots[t] % kv.block_size, d);
+          store_kv_value(kv.k, kv.dtype, at, p[h * kv.head_dim + d]);
+          store_kv_value(kv.v, kv.dtype, at, p[(kv.num_kv_heads + h) * kv.head_dim + d]);
+        }
+      }
+    }
+  }
+  void attention(const AttentionArgs& a) override {
+    const KvLayerView& kv = a.kv;
+    for (const SequenceSpan& s : a.sequences) {
+      for (int32_t r = 0; r < s.num_rows; ++r) {
+        int64_t end = s.num_tokens - s.num_rows + r + 1;
+        int64_t first = a.sliding_window > 0 ? std::max<int64_t>(0, end - a.sliding_window) : 0;
+        for (int32_t h = 0; h < a.num_heads; ++h) {
+          int32_t kv_head = h / (a.num_heads / kv.num_kv_heads);
+          auto at = [&](int64_t t, int32_t d) {
+            return index(kv, s.block_table[t / kv.block_size], kv_head, t % kv.block_size, d);
+          };
+          attend(a.qkv.row_f32(s.first_row + r) + int64_t{h} * kv.head_dim, first, end, kv.head_dim,
+                 a.scale, [&](int64_t t, int32_t d) { return load_kv(kv.k, kv.dtype, at(t, d)); },
+                 [&](int64_t t, int32_t d) { return load_kv(kv.v, kv.dtype, at(t, d)); },
+                 a.out.row_f32(s.first_row + r) + int64_t{h} * kv.head_dim);
+        }
+      }
+    }
+  }
+  void attention_full(MatrixView qkv, int32_t num_heads, int32_t head_dim, float scale,
+                      std::span<const int32_t> segments, MatrixView out) override {
+    int64_t width = int64_t{num_heads} * head_dim, first = 0;
+    for (int32_t size : segments) {
+      for (int64_t r = first; r < first + size; ++r) {
+        for (int32_t h = 0; h < num_heads; ++h) {
+          int64_t at = int64_t{h} * head_dim;
+          attend(qkv.row_f32(r) + at, first, first + size, head_dim, scale,
+                 [&](int64_t t, int32_t d) { return qkv.row_f32(t)[width + at + d]; },
+                 [&](int64_t t, int32_t d) { return qkv.row_f32(t)[2 * width + at + d]; },
+                 out.row_f32(r) + at);
+        }
+      }
+      first += size;
+    }
+  }
+  void gated_activation(MatrixView x, Activation act, MatrixView out) override {
+    for (int64_t r = 0; r < out.rows; ++r) {
+      for (int64_t c = 0; c < out.columns; ++c) {
+        out.row_f32(r)[c] =
+            static_cast<float>(activate(x.row_f32(r)[c], act) * x.row_f32(r)[out.columns + c]);
+      }
+    }
+  }
+  void activation(MatrixView x, Activation act) override {
+    for (int64_t i = 0; i < x.rows * x.columns; ++i) {
+      x.f32()[i] = static_cast<float>(activate(x.f32()[i], act));
+    }
+  }
+  void add_bias(MatrixView x, const Buffer& bias) override {
+    for (int64_t r = 0; r < x.rows; ++r) {
+      for (int64_t c = 0; c < x.columns; ++c) x.row_f32(r)[c] += static_cast<const float*>(bias.data())[c];
+    }
+  }
+  void gather_rows(MatrixView x, std::span<const int32_t> rows, MatrixView out) override {
+    for (size_t i = 0; i < rows.size(); ++i) {
+      std::memcpy(out.row_f32(static_cast<int64_t>(i)), x.row_f32(rows[i]), static_cast<size_t>(x.columns) * 4);
+    }
+  }
+  void scatter_rows(MatrixView x, std::span<const int32_t> rows, MatrixView out) override {
+    for (size_t i = 0; i < rows.size(); ++i) {
+      std::memcpy(out.row_f32(rows[i]), x.row_f32(static_cast<int64_t>(i)), static_cast<size_t>(x.columns) * 4);
+    }
+  }
+  void unfold_patches(MatrixView x, int32_t, int32_t grid_columns, int32_t merge, MatrixView out) override {
+    int32_t out_columns = grid_columns / merge;
+    for (int64_t t = 0; t < out.rows; ++t) {
+      int64_t row = t / out_columns * merge, column = t % out_columns * merge;
+      for (int64_t c = 0; c < x.columns; ++c) {
+        for (int32_t di = 0; di < merge; ++di) {
+          for (int32_t dj = 0; dj < merge; ++dj) {
+            out.row_f32(t)[(c * merge + di) * merge + dj] =
+                x.row_f32((row + di) * grid_columns + column + dj)[c];
+          }
+        }
+      }
+    }
+  }
+  Result<void> synchronize() override { return {}; }
+
+ private:
+  static const float* row(const Weight& weight, int64_t r) {
+    return static_cast<const Decoded&>(*weight.storage).values.data() + r * weight.columns;
+  }
+  static int64_t index(const KvLayerView& kv, int64_t block, int32_t head, int64_t offset, int32_t d) {
+    return ((block * kv.num_kv_heads + head) * kv.block_size + offset) * kv.head_dim + d;
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> create_reference_backend() { return std::make_unique<ReferenceBackend>(); }
+
+}  // namespace bise
