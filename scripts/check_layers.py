@@ -32,7 +32,9 @@ ONLY_FROM = {
     r"backend/cpu/.*\.inl": r"backend/cpu/isa_.*\.cpp",
     r"backend/cpu/simd_.*\.h": r"backend/cpu/(isa_.*\.cpp|.*\.inl|simd_.*\.h)",
     r".*intrin\.h": r"backend/cpu/(isa_.*\.cpp|.*\.inl|simd_.*\.h)|app/machine\.cpp|backend/cpu/cpu_features\.cpp",
-    r"(sys/mman|sys/stat|fcntl|unistd|sched|pthread)\.h": r"base/(file|thread_pool)\.cpp|app/.*\.cpp",
+    # cpu_memory: huge pages for weights
+    r"(sys/mman|sys/stat|fcntl|unistd|sched|pthread)\.h":
+        r"base/(file|thread_pool)\.cpp|backend/cpu/cpu_memory\.cpp|app/.*\.cpp",
     r"regex": r"(?!)",
     r"iostream": r".*\.cpp",
 }

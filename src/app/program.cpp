@@ -5,6 +5,7 @@
 #include <exception>
 #include <new>
 #include <string>
+#include <vector>
 
 #include "app/commands.h"
 #include "app/terminal.h"
@@ -41,6 +42,24 @@ void add_commands(CLI::App& app, Action& action) {
   add_version_command(app, action);
 }
 
+// What is wrong with a command line, in our own words where the library's are vague.
+std::string usage_problem(const CLI::App& app, const CLI::ParseError& error) {
+  std::vector<std::string> rest = app.remaining(true);
+  if (!rest.empty() && rest[0].rfind('-', 0) == 0) return "unknown option " + rest[0];
+  const CLI::App* last = &app;
+  while (!last->get_subcommands().empty()) last = last->get_subcommands()[0];
+  bool lacks_command = last->get_require_subcommand_min() > 0;
+  if (lacks_command) {
+    std::string names;
+    for (const CLI::App* known : last->get_subcommands([](const CLI::App*) { return true; })) {
+      names += (names.empty() ? "" : ", ") + known->get_name();
+    }
+    return (rest.empty() ? "a command is missing" : "unknown command " + rest[0]) + "; known are " + names;
+  }
+  if (!rest.empty()) return "unexpected argument " + rest[0];
+  return error.what();
+}
+
 int parse_and_run(int argc, const char* const* argv) {
   CLI::App app("bise: runs Mistral Medium 3.5 and its siblings from their published files", "bise");
   Action action;
@@ -53,8 +72,11 @@ int parse_and_run(int argc, const char* const* argv) {
     return write_output(app.help("", CLI::AppFormatMode::All)) ? kExitDone : kExitFailed;
   } catch (const CLI::ParseError& e) {
     std::string command = "bise";
-    for (const CLI::App* chosen : app.get_subcommands()) command += " " + chosen->get_name();
-    print_error(std::string(e.what()) + " (see `" + command + " --help`)");
+    for (const CLI::App* chosen = &app; !chosen->get_subcommands().empty();) {
+      chosen = chosen->get_subcommands()[0];
+      command += " " + chosen->get_name();
+    }
+    print_error(usage_problem(app, e) + " (see `" + command + " --help`)");
     return kExitUsage;
   }
   Result<int> result = action();

@@ -6,6 +6,7 @@
 #include "text/bpe_merge.h"
 
 namespace bise {
+
 RankBpe::RankBpe(TokenTable tokens) : tokens_(std::move(tokens)) {
   for (int byte = 0; byte < 256; ++byte) {
     char c = static_cast<char>(byte);

@@ -2,7 +2,9 @@
 // tenth of the time a general DOM takes, which the time to the first token needs.
 #include <simdjson.h>
 
+#include <algorithm>
 #include <array>
+#include <span>
 #include <utility>
 
 #include "base/file.h"

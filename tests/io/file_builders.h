@@ -133,6 +133,7 @@ class TempFolder {
   }
   ~TempFolder() { std::filesystem::remove_all(path_); }
   const std::string& path() const { return path_; }
+  static void remove_file(const std::string& path) { std::filesystem::remove(path); }
   // Writes a file and returns its path.
   std::string write(const std::string& name, const std::string& bytes) const {
     std::string file = path_ + "/" + name;

@@ -201,7 +201,7 @@ TEST_P(GoldenLogits, fast_precision_stays_within_twice_the_distance_of_bfloat16)
 }
 
 INSTANTIATE_TEST_SUITE_P(variants, GoldenLogits, ::testing::ValuesIn(kVariants),
-                         [](const auto& info) { return std::string(info.param); });
+                         [](const auto& variant) { return std::string(variant.param); });
 
 // The contract of backend.h: a row of the result depends on its own sequence only.
 TEST(Forward, chunk_size_and_thread_count_do_not_change_a_bit) {

@@ -1,6 +1,7 @@
 // A tekken.json of 256 bytes, a few longer tokens and 10 special ids, whose parts a test can replace.
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 #include <vector>

@@ -1,0 +1,283 @@
+#!/usr/bin/env python3
+"""The program from outside: exit codes, what goes to stdout and to stderr, closed pipes, Ctrl-C.
+
+  cli_test.py BISE GOLDEN     BISE: the binary, GOLDEN: the folder tests/golden
+"""
+import json
+import os
+import pathlib
+import pty
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+BISE, GOLDEN = sys.argv[1], pathlib.Path(sys.argv[2])
+MODEL = GOLDEN / "model/ckpt/medium/hf-bf16"
+TEKKEN = MODEL / "tekken.json"
+
+
+def bise(*arguments, stdin=b"", env=None, stdout=subprocess.PIPE):
+    """-> exit code, stdout, stderr"""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("BISE_", "HF_", "XDG_"))}
+    done = subprocess.run([BISE, *map(str, arguments)], input=stdin, stdout=stdout, stderr=subprocess.PIPE,
+                          env={**clean, **(env or {})})
+    return done.returncode, (done.stdout or b"").decode(), done.stderr.decode()
+
+
+class Case(unittest.TestCase):
+    def assert_error(self, result, code, *words):
+        """One line `error: …` on stderr with these words, nothing on stdout."""
+        self.assertEqual(result[0], code, result)
+        self.assertEqual(result[1], "")
+        lines = [l for l in result[2].splitlines() if l.startswith("error: ")]
+        self.assertEqual(len(lines), 1, result[2])
+        for word in words:
+            self.assertIn(word, lines[0])
+
+
+class Usage(Case):
+    def test_wrong_usage_is_2_and_names_what_is_allowed(self):
+        self.assert_error(bise(), 2, "command is missing", "run", "doctor")
+        self.assert_error(bise("frobnicate"), 2, "unknown command frobnicate", "run")
+        self.assert_error(bise("run", MODEL, "-p", "x", "--frob"), 2, "--frob")
+        self.assert_error(bise("run"), 2, "MODEL")
+        self.assert_error(bise("run", MODEL, "--isa", "sse9"), 2, "--isa", "sse9", "avx2")
+        self.assert_error(bise("run", MODEL, "--threads", "-1"), 2, "--threads", "-1", "1024")
+        self.assert_error(bise("run", MODEL, "--temperature", "9"), 2, "--temperature", "9")
+        self.assert_error(bise("probe", "frob", MODEL), 2, "frob", "tokenize")
+        self.assert_error(bise("run", MODEL, "--system", "a", "--no-system"), 2, "system")
+        self.assert_error(bise("version", env={"BISE_THREADS": "many"}), 2, "threads", "many")
+
+    def test_help_is_on_stdout_and_shows_defaults_and_variables(self):
+        code, out, err = bise("run", "--help")
+        self.assertEqual((code, err), (0, ""))
+        for word in ("--temperature", "0.7", "0.95", "BISE_THREADS", "generation_config.json"):
+            self.assertIn(word, out)
+        self.assertEqual(bise("--help")[0], 0)
+
+    def test_version_tells_the_same_in_json(self):
+        code, text, _ = bise("version")
+        self.assertEqual(code, 0)
+        info = json.loads(bise("version", "--json")[1])
+        self.assertIn(info["version"], text)
+        self.assertIn("scalar", info["isa_levels"])
+        self.assertIn("cpu", info["backends"])
+
+
+class Models(Case):
+    def test_a_model_that_is_not_there_is_1_and_lists_what_was_tried(self):
+        with tempfile.TemporaryDirectory() as home:
+            env = {"BISE_HOME": home, "HF_HUB_CACHE": home + "/hub"}
+            self.assert_error(bise("run", "nothing", "-p", "x", env=env), 1, "nothing", home)
+            self.assert_error(bise("run", "demo", "-p", "x", env=env), 1, "scripts/demo.sh")
+            self.assert_error(bise("inspect", "org/name", env=env), 1, home + "/hub/models--org--name")
+
+    def test_broken_files_are_1(self):
+        with tempfile.TemporaryDirectory() as folder:
+            broken = pathlib.Path(folder) / "model"
+            shutil.copytree(MODEL, broken)
+            shard = next(broken.glob("*.safetensors"))
+            shard.write_bytes(shard.read_bytes()[:-100])
+            self.assert_error(bise("inspect", broken), 1, shard.name)
+            shard.unlink()
+            self.assert_error(bise("inspect", broken), 1, shard.name)
+            (broken / "config.json").write_text("{")
+            self.assertEqual(bise("run", broken, "-p", "x")[0], 1)
+            junk = pathlib.Path(folder) / "junk.gguf"
+            junk.write_bytes(b"GGUF" + b"\xff" * 64)
+            self.assert_error(bise("inspect", junk), 1, "junk.gguf")
+
+    def test_inspect_counts_without_loading(self):
+        code, out, _ = bise("inspect", MODEL, "--json", "--tensors")
+        self.assertEqual(code, 0)
+        report = json.loads(out)
+        self.assertEqual(report["layout"], "hf")
+        self.assertTrue(report["runnable"])
+        self.assertEqual(report["chat_format"], "mistral v15")
+        self.assertEqual(report["bytes"], sum(t["bytes"] for t in report["tensors"]))
+        self.assertEqual(report["parameters"], sum(g["parameters"] for g in report["groups"]))
+
+    def test_another_architecture_is_described_but_not_run(self):
+        with tempfile.TemporaryDirectory() as folder:
+            other = pathlib.Path(folder) / "model"
+            shutil.copytree(MODEL, other)
+            (other / "config.json").write_text('{"architectures": ["BertModel"], "model_type": "bert"}')
+            code, out, _ = bise("inspect", other, "--json")
+            report = json.loads(out)
+            self.assertEqual((code, report["runnable"]), (0, False))
+            self.assertIn("bert", report["problem"].lower())
+            self.assert_error(bise("run", other, "-p", "x"), 1)
+
+    def test_a_tokenizer_of_another_size_is_refused_with_both_numbers(self):
+        with tempfile.TemporaryDirectory() as folder:
+            other = pathlib.Path(folder) / "model"
+            shutil.copytree(MODEL, other)
+            tekken = json.loads((other / "tekken.json").read_text())
+            tekken["config"]["default_vocab_size"] -= 8
+            (other / "tekken.json").write_text(json.dumps(tekken))
+            self.assert_error(bise("run", other, "-p", "x"), 1, "1528", "1536")
+
+
+class Answers(Case):
+    def test_run_prints_the_answer_on_stdout_and_the_speed_last_on_stderr(self):
+        code, out, err = bise("run", MODEL, "-p", "Hi", "--max-tokens", "6", "--temperature", "0")
+        self.assertEqual(code, 0, err)
+        self.assertTrue(out.endswith("\n"))
+        last = err.splitlines()[-1]
+        for word in ("prompt", "tok/s", "generated", "peak memory"):
+            self.assertIn(word, last)
+
+    def test_json_is_one_object_and_the_same_seed_gives_the_same_text(self):
+        ask = ("run", MODEL, "-p", "-", "--max-tokens", "12", "--seed", "5", "--temperature", "1", "--json")
+        first = json.loads(bise(*ask, stdin=b"Hi")[1])
+        second = json.loads(bise(*ask, stdin=b"Hi")[1])
+        self.assertEqual((first["content"], first["reasoning"]), (second["content"], second["reasoning"]))
+        self.assertEqual(first["seed"], 5)
+        self.assertLessEqual(first["usage"]["completion_tokens"], 12)
+        self.assertIn(first["finish_reason"], ("stop", "length", "tool_calls"))
+
+    def test_raw_skips_the_chat_format(self):
+        raw = json.loads(bise("run", MODEL, "-p", "Hi", "--raw", "--max-tokens", "2", "--json")[1])
+        chat = json.loads(bise("run", MODEL, "-p", "Hi", "--max-tokens", "2", "--json")[1])
+        self.assertLess(raw["usage"]["prompt_tokens"], chat["usage"]["prompt_tokens"])
+
+    def test_pictures_are_read_and_bad_ones_refused(self):
+        picture = GOLDEN / "model/images/small.png"
+        with_one = json.loads(bise("run", MODEL, "-p", "Hi", "--image", picture, "--max-tokens", "2", "--json")[1])
+        self.assertGreater(with_one["usage"]["prompt_tokens"], 15)
+        self.assert_error(bise("run", MODEL, "-p", "Hi", "--image", "/nothing.png"), 1, "/nothing.png")
+        self.assert_error(bise("run", MODEL, "-p", "Hi", "--image", TEKKEN), 1)
+
+    def test_a_prompt_longer_than_the_context_is_refused_with_the_numbers(self):
+        self.assert_error(bise("run", MODEL, "-p", "a b c " * 100, "--context", "64"), 1, "64")
+
+    def test_a_closed_pipe_is_one_line_and_no_crash(self):
+        reader, writer = os.pipe()
+        os.close(reader)
+        code, _, err = bise("run", MODEL, "-p", "Hi", "--max-tokens", "8", stdout=writer)
+        os.close(writer)
+        self.assertEqual(code, 1)
+        self.assertEqual(len(err.splitlines()), 1, err)
+        with open("/dev/full", "wb") as full:
+            code, _, err = bise("version", stdout=full)
+        self.assertEqual(code, 1)
+        self.assertIn("No space left", err)
+
+    def test_chat_answers_lines_and_obeys_commands(self):
+        with tempfile.TemporaryDirectory() as folder:
+            saved = folder + "/saved.json"
+            lines = f"/system Be brief.\nHi\n/image /nothing.png\n/frob\n/save {saved}\n/clear\nAgain\\\nand again\n"
+            code, out, err = bise("chat", MODEL, "--max-tokens", "4", "--seed", "1", stdin=lines.encode())
+            self.assertEqual(code, 0, err)
+            self.assertIn("/nothing.png", err)
+            self.assertIn("unknown command /frob", err)
+            messages = json.loads(pathlib.Path(saved).read_text())["messages"]
+            self.assertEqual([m["role"] for m in messages], ["system", "user", "assistant"])
+
+    def test_bench_prints_its_figures(self):
+        row = json.loads(bise("bench", "run", MODEL, "--prefill", "16", "--decode", "4", "--reps", "1", "--threads",
+                              "1", "--json")[1])
+        for key in ("load_s", "peak_rss_mb", "prefill_max", "decode_max", "decode_gb_s", "read_gb_s", "decode_share"):
+            self.assertGreater(row[key], 0, key)
+        self.assertEqual((row["threads"], row["prefill_tokens"], row["decode_tokens"]), (1, 16, 4))
+
+
+class Probes(Case):
+    def ask(self, what, *lines, model=MODEL, options=()):
+        text = "".join(l if isinstance(l, str) else json.dumps(l) + "\n" for l in lines)
+        code, out, err = bise("probe", what, model, *options, stdin=text.encode())
+        self.assertEqual(code, 0, err)
+        return [json.loads(line) for line in out.splitlines()]
+
+    def test_a_bare_tokenizer_file_is_enough_for_words(self):
+        a, bad, b = self.ask("tokenize", {"id": 1, "text": "a"}, "nonsense\n", {"id": 2, "text": "b"}, model=TEKKEN)
+        self.assertEqual((a["id"], b["id"]), (1, 2))
+        self.assertIn("message", bad["error"])
+
+    def test_logits_come_per_position_with_the_id_repeated(self):
+        with tempfile.TemporaryDirectory() as folder:
+            dump = folder + "/rows.npy"
+            rows = self.ask("logits", {"id": "x", "ids": [1, 1072, 1105], "positions": [0, 2], "top": 5, "dump": dump})
+            self.assertEqual([(r["id"], r["position"], len(r["top"])) for r in rows], [("x", 0, 5), ("x", 2, 5)])
+            for row in rows:
+                self.assertEqual(row["top"], sorted(row["top"], key=lambda t: -t[1]))
+            data = pathlib.Path(dump).read_bytes()
+            self.assertIn(b"(2, 1536)", data[:128])
+            self.assertEqual(len(data) % 64, (2 * 1536 * 4) % 64)
+        for line in ({"ids": []}, {"ids": [5000]}, {"ids": [1], "positions": [1]}, {"ids": [1], "top": -1},
+                     {"ids": [1, 10]}, {"ids": [1], "images": ["/nothing.png"]}, {}):
+            self.assertIn("error", self.ask("logits", line)[0], line)
+
+    def test_generate_is_greedy_by_default_and_stops_at_max_tokens(self):
+        line = {"ids": [1, 1072, 1105], "max_tokens": 5, "ignore_eos": True}
+        a, b, bad = self.ask("generate", line, line, {"ids": [1], "temperature": -1})
+        self.assertEqual(a, b)
+        self.assertEqual((len(a["ids"]), a["finish_reason"]), (5, "length"))
+        self.assertEqual(bad["error"]["param"], "temperature")
+
+    def test_image_and_tensor_write_arrays(self):
+        with tempfile.TemporaryDirectory() as folder:
+            out = folder + "/a.npy"
+            image = self.ask("image", {"file": str(GOLDEN / "model/images/small.png"), "out": out})[0]
+            self.assertEqual((image["width"], image["height"], image["rows"], image["cols"]), (140, 84, 3, 5))
+            self.assertEqual(pathlib.Path(out).stat().st_size % 64, (3 * 84 * 140 * 4) % 64)
+            name = "model.language_model.layers.0.self_attn.q_proj.weight"
+            hf = self.ask("tensor", {"name": name, "out": out})[0]
+            hf_bytes = pathlib.Path(out).read_bytes()
+            consolidated = self.ask("tensor", {"name": name, "out": out}, model=MODEL.parent / "mistral-bf16")[0]
+            self.assertEqual(hf["shape"], consolidated["shape"])
+            self.assertEqual(hf_bytes, pathlib.Path(out).read_bytes(), "same values in HF row order")
+            self.assertIn("error", self.ask("tensor", {"name": "nothing"})[0])
+
+
+class Interrupts(Case):
+    def test_ctrl_c_is_130(self):
+        process = subprocess.Popen([BISE, "probe", "tokenize", TEKKEN], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE)
+        process.stdin.write(b'{"text": "a"}\n')
+        process.stdin.flush()
+        self.assertIn(b"ids", process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+        self.assertEqual(process.returncode, 130)
+        self.assertEqual(err, b"error: interrupted\n")
+
+    def test_ctrl_c_in_chat_does_not_end_the_program(self):
+        controller, terminal = pty.openpty()
+        process = subprocess.Popen([BISE, "chat", MODEL, "--max-tokens", "3"], stdin=terminal, stdout=terminal,
+                                   stderr=terminal, start_new_session=True, env={**os.environ, "TERM": "xterm"})
+        os.close(terminal)
+
+        def until(text):
+            seen = b""
+            while text not in seen:
+                if not select.select([controller], [], [], 60)[0]:
+                    self.fail(f"no {text!r} in {seen!r}")
+                seen += os.read(controller, 4096)
+            return seen
+
+        until(b"> ")
+        process.send_signal(signal.SIGINT)
+        until(b"leaves")
+        os.write(controller, b"/help\r")
+        until(b"/save FILE")
+        os.write(controller, b"/exit\r")
+        for _ in range(600):
+            if process.poll() is not None:
+                break
+            if select.select([controller], [], [], 0.1)[0]:
+                try:
+                    os.read(controller, 4096)
+                except OSError:
+                    time.sleep(0.1)  # the other end is closed; the exit code follows
+        self.assertEqual(process.poll(), 0)
+        os.close(controller)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
