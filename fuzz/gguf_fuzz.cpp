@@ -25,8 +25,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     (void)file->get_floats(key);
   }
   for (const TensorView& tensor : file->tensors()) {
-    auto weight = assemble_weight(tensor.name, QuantScheme(),
-                                  [&](const std::string&) { return &tensor; });
+    auto weight =
+        assemble_weight(tensor.name, QuantScheme(), [&](const std::string&) { return &tensor; });
     if (!weight || weight->rows == 0) continue;
     std::vector<float> row(static_cast<size_t>(weight->columns));
     decode_row(*weight, weight->rows - 1, row);

@@ -1,5 +1,5 @@
-// Any ids at all through the output parser: nothing crashes, every text is whole characters, call ids
-// are distinct, and what is joined does not depend on how the texts were cut into tokens.
+// Any ids at all through the output parser: nothing crashes, every text is whole characters, call
+// ids are distinct, and what is joined does not depend on how the texts were cut into tokens.
 #include <cstdlib>
 #include <string>
 #include <vector>
@@ -12,8 +12,8 @@ namespace {
 
 using namespace bise;
 
-// Byte 0..31 of the input: a special id; every other byte stands for itself. Byte 127 begins a number
-// of bytes that come as one token in the second run.
+// Byte 0..31 of the input: a special id; every other byte stands for itself. Byte 127 begins a
+// number of bytes that come as one token in the second run.
 constexpr TokenId kSpecials[] = {2, 9, 32, 33, 34, 35, 4, 1};
 
 struct Input {

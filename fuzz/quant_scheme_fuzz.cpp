@@ -1,4 +1,5 @@
-// Bytes as config.json and as params.json: what they say about quantisation, or one line of refusal.
+// Bytes as config.json and as params.json: what they say about quantisation, or one line of
+// refusal.
 #include "base/bytes.h"
 #include "io/quant_scheme.h"
 

@@ -12,7 +12,8 @@ std::optional<std::vector<ListedCall>> parse_call_list(std::string_view text) {
   std::vector<ListedCall> calls;
   for (const PyJson& item : *list->array()) {
     const PyJson* name = item.find("name");
-    if (name == nullptr || name->string() == nullptr || name->string()->empty()) return std::nullopt;
+    if (name == nullptr || name->string() == nullptr || name->string()->empty())
+      return std::nullopt;
     const PyJson* arguments = item.find("arguments");
     calls.push_back({join_surrogates(*name->string()),
                      arguments == nullptr ? "{}" : join_surrogates(dump_python_json(*arguments))});

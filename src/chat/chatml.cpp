@@ -76,7 +76,8 @@ class ChatmlChat final : public ChatService {
     if (message.role == Role::tool || !message.tool_calls.empty()) {
       std::string field = message.role == Role::tool ? ".role" : ".tool_calls";
       return refused(message.role == Role::tool ? "tool_message" : "assistant_message",
-                     place + field, place + field + ": this model's chat format (ChatML) knows no tools");
+                     place + field,
+                     place + field + ": this model's chat format (ChatML) knows no tools");
     }
     std::string text;
     for (size_t i = 0; i < message.content.size(); ++i) {
@@ -88,10 +89,10 @@ class ChatmlChat final : public ChatService {
       const char* what = part.kind == ContentPart::Kind::image      ? "pictures"
                          : part.kind == ContentPart::Kind::thinking ? "reasoning"
                                                                     : "audio";
-      return refused(message.role == Role::assistant ? "assistant_message" : "user_message",
-                     place + ".content[" + std::to_string(i) + "]",
-                     place + ": this model's chat format (ChatML) knows no " + what +
-                         "; send text only");
+      return refused(
+          message.role == Role::assistant ? "assistant_message" : "user_message",
+          place + ".content[" + std::to_string(i) + "]",
+          place + ": this model's chat format (ChatML) knows no " + what + "; send text only");
     }
     return join_surrogates(text);
   }
@@ -134,8 +135,8 @@ Result<std::unique_ptr<ChatService>> make_chatml_chat(std::unique_ptr<Tokenizer>
                  "the vocabulary has no special tokens <|im_start|> and <|im_end|>, so ChatML "
                  "cannot be written with it");
   }
-  return std::unique_ptr<ChatService>(std::make_unique<ChatmlChat>(
-      std::move(tokenizer), std::move(format), *start, *end));
+  return std::unique_ptr<ChatService>(
+      std::make_unique<ChatmlChat>(std::move(tokenizer), std::move(format), *start, *end));
 }
 
 }  // namespace bise

@@ -1,6 +1,6 @@
-// ChatML behind the ChatService door: <|im_start|>role\ncontent<|im_end|>\n for each message. It knows
-// no tools, pictures or thinking and refuses them by name. Structure is written as ids and text as
-// text, so nothing a client sends can become a control token.
+// ChatML behind the ChatService door: <|im_start|>role\ncontent<|im_end|>\n for each message. It
+// knows no tools, pictures or thinking and refuses them by name. Structure is written as ids and
+// text as text, so nothing a client sends can become a control token.
 #pragma once
 
 #include <memory>

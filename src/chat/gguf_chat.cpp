@@ -45,8 +45,9 @@ TekkenSettings find_settings(std::string_view chat_template, const Log& log) {
   std::vector<std::string> fallback = quoted_list(chat_template, "set reasoning_effort = ");
   if (effort.values.empty()) {
     effort.values = {"none", "high"};
-    log.warning("the GGUF's chat template does not list the reasoning efforts; none and high are "
-                "assumed (a tekken.json beside the model would tell)");
+    log.warning(
+        "the GGUF's chat template does not list the reasoning efforts; none and high are "
+        "assumed (a tekken.json beside the model would tell)");
   }
   bool known = !fallback.empty() && std::find(effort.values.begin(), effort.values.end(),
                                               fallback[0]) != effort.values.end();
@@ -94,7 +95,8 @@ Result<std::unique_ptr<ChatService>> make_chat(const GgufFile& file, const Log& 
                  "program knows are ChatML and, with tekken's vocabulary, Mistral's");
   }
   if (chat_template.empty()) {
-    log.warning(file.path() + " has no chat template; ChatML without a default system turn is used");
+    log.warning(file.path() +
+                " has no chat template; ChatML without a default system turn is used");
   }
   return make_chatml_chat(std::move(tokenizer), read_chatml_template(chat_template));
 }
@@ -113,9 +115,10 @@ MistralFormat find_mistral_format(const Tokenizer& tokenizer, std::string_view c
     format.version = writes_call_ids ? TekkenVersion::v11 : TekkenVersion::v13;
     // The two versions have the same special tokens; only the template tells them apart.
     if (!contains(chat_template, "[ARGS]")) {
-      log.warning("the GGUF's chat template does not show how tool calls are written, so tokenizer "
-                  "version v13 is assumed; with v11 prompts with tools would differ (a tekken.json "
-                  "beside the model would tell)");
+      log.warning(
+          "the GGUF's chat template does not show how tool calls are written, so tokenizer "
+          "version v13 is assumed; with v11 prompts with tools would differ (a tekken.json "
+          "beside the model would tell)");
     }
   } else {
     format.version = has("[SYSTEM_PROMPT]") ? TekkenVersion::v7 : TekkenVersion::v3;

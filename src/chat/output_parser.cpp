@@ -18,10 +18,13 @@ constexpr uint64_t kCallIdStream = 0x63616c6c;
 
 bool is_blank(char c) { return kBlanks.find(c) != std::string_view::npos; }
 
-std::string_view trim(std::string_view text) {
-  size_t first = text.find_first_not_of(kBlanks);
+// Names are trimmed of all that Python's strip() takes from ASCII, as the reference does.
+constexpr std::string_view kNameBlanks = " \t\n\v\f\r\x1c\x1d\x1e\x1f";
+
+std::string_view trim_name(std::string_view text) {
+  size_t first = text.find_first_not_of(kNameBlanks);
   if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(kBlanks) - first + 1);
+  return text.substr(first, text.find_last_not_of(kNameBlanks) - first + 1);
 }
 
 // Finds the end of the first JSON value, without judging what is inside: only strings, escapes and
@@ -37,8 +40,7 @@ class JsonExtent {
         else if (c == '"') state_ = State::string;
         else state_ = State::bare;
         return true;
-      case State::bare:
-        return true;
+      case State::bare: return true;
       case State::inside:
         if (c == '"') state_ = State::string;
         else if (c == '{' || c == '[') ++depth_;
@@ -48,11 +50,8 @@ class JsonExtent {
         if (c == '\\') state_ = State::escape;
         else if (c == '"') state_ = depth_ == 0 ? State::done : State::inside;
         return true;
-      case State::escape:
-        state_ = State::string;
-        return true;
-      case State::done:
-        return false;
+      case State::escape: state_ = State::string; return true;
+      case State::done: return false;
     }
     return false;
   }
@@ -138,15 +137,11 @@ class OutputParser : public ChatStream {
       }
       case State::think:
         return add_holding_blanks(piece, pending_reasoning_, ChatEvent::Kind::reasoning);
-      case State::call_name:
-        return add_name(piece);
-      case State::call_args:
-        return add_args(piece);
-      case State::call_text:
-        return add_content(piece);
+      case State::call_name: return add_name(piece);
+      case State::call_args: return add_args(piece);
+      case State::call_text: return add_content(piece);
       case State::call_id:
-      case State::done:
-        return;
+      case State::done: return;
     }
   }
 
@@ -182,7 +177,8 @@ class OutputParser : public ChatStream {
   // The name ends at a first `{` too; a text that begins with `[` is the old list of calls instead.
   void add_name(std::string_view piece) {
     for (size_t i = 0; i < piece.size(); ++i) {
-      if (!is_list_ && !is_blank(piece[i])) is_list_ = piece[i] == '[';
+      if (!is_list_ && kNameBlanks.find(piece[i]) == std::string_view::npos)
+        is_list_ = piece[i] == '[';
       if (piece[i] == '{' && !*is_list_) {
         name_.append(piece.substr(0, i));
         begin_args();
@@ -193,7 +189,7 @@ class OutputParser : public ChatStream {
   }
 
   void begin_args() {
-    std::string_view name = trim(name_);
+    std::string_view name = trim_name(name_);
     if (name.empty()) {
       // No client can use a call without a name.
       state_ = State::call_text;
@@ -223,7 +219,7 @@ class OutputParser : public ChatStream {
     if (state_ == State::call_args && args_.empty()) {
       emit(ChatEvent::Kind::tool_call_arguments, "{}");
     } else if (state_ == State::call_name) {
-      std::string_view name = is_list_.value_or(false) ? trim(name_) : std::string_view(name_);
+      std::string_view name = is_list_.value_or(false) ? trim_name(name_) : std::string_view(name_);
       std::optional<std::vector<ListedCall>> calls;
       if (is_list_.value_or(false)) calls = parse_call_list(name);
       if (!calls) return add_content(name);

@@ -15,10 +15,10 @@ namespace bise {
 
 // Ids that carry structure. An absent one never matches; every other special id is dropped.
 struct OutputMarkers {
-  std::optional<TokenId> think, think_end;            // [THINK], [/THINK]
-  std::optional<TokenId> tool_calls, args, call_id;   // [TOOL_CALLS], [ARGS], [CALL_ID]
-  std::optional<TokenId> eos;                         // ends everything; later ids are ignored
-  std::optional<TokenId> other_eos;                   // a second one, such as <|endoftext|>
+  std::optional<TokenId> think, think_end;           // [THINK], [/THINK]
+  std::optional<TokenId> tool_calls, args, call_id;  // [TOOL_CALLS], [ARGS], [CALL_ID]
+  std::optional<TokenId> eos;                        // ends everything; later ids are ignored
+  std::optional<TokenId> other_eos;                  // a second one, such as <|endoftext|>
 };
 
 // The markers a Mistral vocabulary has, by name.

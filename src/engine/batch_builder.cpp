@@ -63,8 +63,7 @@ Result<void> place_images(Sequence& sequence, int32_t image_token) {
   }
   int32_t at = 0;
   for (SequenceImage& image : sequence.images) {
-    size_t count =
-        static_cast<size_t>(image.image.rows) * static_cast<size_t>(image.image.columns);
+    size_t count = static_cast<size_t>(image.image.rows) * static_cast<size_t>(image.image.columns);
     for (; image.places.size() < count; ++at) {
       if (sequence.tokens[static_cast<size_t>(at)] == image_token) image.places.push_back(at);
     }

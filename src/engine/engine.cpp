@@ -21,8 +21,8 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 }
 
 Error invalid(const char* option, int64_t value, const std::string& allowed) {
-  return Error(ErrorCode::invalid_argument, std::string(option) + " is " + std::to_string(value) +
-                                                "; it must be " + allowed)
+  return Error(ErrorCode::invalid_argument,
+               std::string(option) + " is " + std::to_string(value) + "; it must be " + allowed)
       .with_param(option);
 }
 
@@ -59,7 +59,8 @@ struct Engine::State {
   SequenceEvent advance(Sequence& sequence, std::span<float> logits_row);
 };
 
-// --- memory ---------------------------------------------------------------------------------------
+// --- memory
+// ---------------------------------------------------------------------------------------
 
 Result<void> Engine::State::allocate_cache(int64_t num_tokens) {
   CHECK(idle());
@@ -76,8 +77,8 @@ Result<void> Engine::State::allocate_cache(int64_t num_tokens) {
   }
   cache.emplace(std::move(created).value());
   blocks.emplace(num_blocks);
-  scheduler.emplace(
-      SchedulerOptions{options.max_step_tokens, options.max_sequences, kKvBlockSize}, *blocks);
+  scheduler.emplace(SchedulerOptions{options.max_step_tokens, options.max_sequences, kKvBlockSize},
+                    *blocks);
   return {};
 }
 
@@ -91,7 +92,8 @@ Result<void> Engine::State::make_room(int64_t num_tokens) {
                    ": ask for fewer (max_tokens) or give the cache more memory");
 }
 
-// --- the way in -----------------------------------------------------------------------------------
+// --- the way in
+// -----------------------------------------------------------------------------------
 
 Result<std::unique_ptr<Sequence>> Engine::State::make_sequence(
     std::vector<int32_t> ids, std::vector<ProcessedImage> images) const {
@@ -163,7 +165,8 @@ void Engine::cancel(SequenceId id) {
   state_->cancelled.push_back(std::move(event));
 }
 
-// --- one step -------------------------------------------------------------------------------------
+// --- one step
+// -------------------------------------------------------------------------------------
 
 Result<void> Engine::State::encode_images(Sequence& sequence) const {
   for (SequenceImage& image : sequence.images) {
@@ -270,7 +273,8 @@ std::vector<SequenceEvent> Engine::step() {
   return events;
 }
 
-// --- conveniences ---------------------------------------------------------------------------------
+// --- conveniences
+// ---------------------------------------------------------------------------------
 
 Result<Generated> Engine::generate(NewSequence input, const GenerateCallbacks& callbacks) {
   CHECK(idle());
@@ -301,7 +305,8 @@ Result<Generated> Engine::generate(NewSequence input, const GenerateCallbacks& c
 }
 
 Result<void> Engine::score(
-    std::vector<int32_t> ids, std::vector<ProcessedImage> images, std::span<const int32_t> positions,
+    std::vector<int32_t> ids, std::vector<ProcessedImage> images,
+    std::span<const int32_t> positions,
     const std::function<bool(int32_t position, std::span<const float>)>& on_logits) {
   CHECK(idle());
   State& s = *state_;
@@ -309,10 +314,9 @@ Result<void> Engine::score(
   for (size_t i = 0; i < positions.size(); ++i) {
     if (positions[i] < 0 || positions[i] >= sequence->total() ||
         (i > 0 && positions[i] <= positions[i - 1])) {
-      return Error(ErrorCode::invalid_argument,
-                   "position " + std::to_string(positions[i]) +
-                       "; positions must be ascending and from 0 to " +
-                       std::to_string(sequence->total() - 1));
+      return Error(ErrorCode::invalid_argument, "position " + std::to_string(positions[i]) +
+                                                    "; positions must be ascending and from 0 to " +
+                                                    std::to_string(sequence->total() - 1));
     }
   }
   if (positions.empty()) return {};

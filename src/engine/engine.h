@@ -1,6 +1,7 @@
-// Engine: token ids in, token ids out. It runs any number of sequences over one Model with one loop,
-// step(): decodes of the running ones beside chunks of new prompts, sampling, publishing. It knows no
-// text. One thread touches an engine; results do not depend on chunk size or company in a batch.
+// Engine: token ids in, token ids out. It runs any number of sequences over one Model with one
+// loop, step(): decodes of the running ones beside chunks of new prompts, sampling, publishing. It
+// knows no text. One thread touches an engine; results do not depend on chunk size or company in a
+// batch.
 #pragma once
 
 #include <functional>
@@ -59,7 +60,8 @@ struct Generated {
 
 class Engine {
  public:
-  // The model must outlive the engine. Error: a context beyond the model's, sizes that make no sense.
+  // The model must outlive the engine. Error: a context beyond the model's, sizes that make no
+  // sense.
   static Result<std::unique_ptr<Engine>> create(const Model& model, const EngineOptions& options);
   ~Engine();
 
@@ -71,7 +73,8 @@ class Engine {
   // Error, before anything runs: a prompt that is empty or does not fit context or cache, unknown
   // ids, images that do not match the image tokens, sampling parameters out of range.
   Result<SequenceId> submit(NewSequence sequence);
-  // Ends a sequence; its last event (`cancelled`) comes with the next step. Unknown ids are ignored.
+  // Ends a sequence; its last event (`cancelled`) comes with the next step. Unknown ids are
+  // ignored.
   void cancel(SequenceId id);
   bool idle() const;
   // One step. Its events: at most one per sequence. A failure of the step (memory, device) ends the
@@ -82,9 +85,10 @@ class Engine {
   Result<Generated> generate(NewSequence sequence, const GenerateCallbacks& callbacks);
   // The logits [vocab_size] after each of `positions` (ascending, of the prompt), without sampling.
   // Returning false stops. While nothing else runs.
-  Result<void> score(std::vector<int32_t> ids, std::vector<ProcessedImage> images,
-                     std::span<const int32_t> positions,
-                     const std::function<bool(int32_t position, std::span<const float>)>& on_logits);
+  Result<void> score(
+      std::vector<int32_t> ids, std::vector<ProcessedImage> images,
+      std::span<const int32_t> positions,
+      const std::function<bool(int32_t position, std::span<const float>)>& on_logits);
 
  private:
   struct State;

@@ -18,16 +18,26 @@ bool more_likely(const Candidate& a, const Candidate& b) {
   return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
 }
 
+// Four maxima side by side: one alone would wait for each comparison before the next.
 float largest(std::span<const float> logits) {
-  float best = -std::numeric_limits<float>::infinity();
-  for (float x : logits) best = std::max(best, x);
-  return best;
+  constexpr float kLowest = -std::numeric_limits<float>::infinity();
+  float a = kLowest, b = kLowest, c = kLowest, d = kLowest;
+  size_t i = 0;
+  for (; i + 4 <= logits.size(); i += 4) {
+    a = std::max(a, logits[i]);
+    b = std::max(b, logits[i + 1]);
+    c = std::max(c, logits[i + 2]);
+    d = std::max(d, logits[i + 3]);
+  }
+  for (; i < logits.size(); ++i) a = std::max(a, logits[i]);
+  return std::max(std::max(a, b), std::max(c, d));
 }
 
 // The unnormalised probability of a logit. Every path computes it here, so that they agree in the
 // last bit.
 double weight(float logit, float max_logit, double inverse_temperature) {
-  double exponent = (static_cast<double>(logit) - static_cast<double>(max_logit)) * inverse_temperature;
+  double exponent =
+      (static_cast<double>(logit) - static_cast<double>(max_logit)) * inverse_temperature;
   return static_cast<double>(std::exp(static_cast<float>(exponent)));
 }
 
@@ -35,44 +45,52 @@ double weight(float logit, float max_logit, double inverse_temperature) {
 // of 131,072 takes some 10 ms; the tokens that matter are mostly a few dozen.
 class SortedTokens {
  public:
-  // `reach`: how far below the largest logit a token is expected to matter.
-  SortedTokens(std::span<const float> logits, float max_logit, double reach) : logits_(logits) {
-    collect(static_cast<float>(static_cast<double>(max_logit) - reach));
+  // `reach`: how far below the largest logit a token is expected to matter. Only those are
+  // collected; when somebody looks further, the reach doubles.
+  SortedTokens(std::span<const float> logits, float max_logit, double reach)
+      : logits_(logits), max_logit_(static_cast<double>(max_logit)), reach_(reach) {
+    collect();
   }
 
   size_t size() const { return logits_.size(); }
+  // `index` < size().
   const Candidate& operator[](size_t index) {
     while (index >= num_sorted_) sort_more();
     return tokens_[index];
   }
 
  private:
-  void collect(float lowest) {
-    lowest_ = lowest;
+  void collect() {
+    // Far out there is nothing but masked logits, down to -infinity.
+    float lowest = reach_ > 1e4 ? -std::numeric_limits<float>::infinity()
+                                : static_cast<float>(max_logit_ - reach_);
     tokens_.clear();
     for (size_t i = 0; i < logits_.size(); ++i) {
       if (logits_[i] >= lowest) tokens_.push_back({logits_[i], static_cast<int32_t>(i)});
     }
   }
   void sort_more() {
+    auto at = [this](size_t index) { return tokens_.begin() + static_cast<ptrdiff_t>(index); };
     if (num_sorted_ == tokens_.size()) {
-      // The sorted ones keep their places: all others are less likely.
-      CHECK(std::isfinite(lowest_));
-      collect(-std::numeric_limits<float>::infinity());
-      std::nth_element(tokens_.begin(), tokens_.begin() + static_cast<ptrdiff_t>(num_sorted_),
-                       tokens_.end(), more_likely);
-      std::sort(tokens_.begin(), tokens_.begin() + static_cast<ptrdiff_t>(num_sorted_), more_likely);
+      while (num_sorted_ == tokens_.size()) {
+        CHECK(num_sorted_ < logits_.size());
+        reach_ *= 2.0;
+        collect();
+      }
+      // Those sorted before keep their places: the new ones are all less likely.
+      std::nth_element(tokens_.begin(), at(num_sorted_), tokens_.end(), more_likely);
+      std::sort(tokens_.begin(), at(num_sorted_), more_likely);
     }
-    size_t end = std::min(tokens_.size(), std::max<size_t>(256, 2 * num_sorted_));
-    auto first = tokens_.begin() + static_cast<ptrdiff_t>(num_sorted_);
-    auto last = tokens_.begin() + static_cast<ptrdiff_t>(end);
-    if (last != tokens_.end()) std::nth_element(first, last, tokens_.end(), more_likely);
-    std::sort(first, last, more_likely);
+    size_t end = std::min(tokens_.size(), std::max<size_t>(64, 2 * num_sorted_));
+    if (end < tokens_.size()) {
+      std::nth_element(at(num_sorted_), at(end), tokens_.end(), more_likely);
+    }
+    std::sort(at(num_sorted_), at(end), more_likely);
     num_sorted_ = end;
   }
 
   std::span<const float> logits_;
-  float lowest_ = 0.0f;
+  double max_logit_, reach_;
   std::vector<Candidate> tokens_;
   size_t num_sorted_ = 0;
 };
@@ -95,7 +113,8 @@ Kept top_p_and_min_p(Tokens& tokens, size_t count, double total, const SamplingP
                      float max_logit, double inverse_temperature) {
   if (params.top_p >= 1.0 && params.min_p <= 0.0) return {count, total};
   Kept kept;
-  double limit = params.top_p >= 1.0 ? std::numeric_limits<double>::infinity() : params.top_p * total;
+  double limit =
+      params.top_p >= 1.0 ? std::numeric_limits<double>::infinity() : params.top_p * total;
   while (kept.count < count && kept.mass < limit) {
     double w = weight(tokens[kept.count].logit, max_logit, inverse_temperature);
     if (kept.count > 0 && w < params.min_p) break;
@@ -109,7 +128,7 @@ int32_t draw(std::span<const float> logits, const SamplingParams& params, double
   float max_logit = largest(logits);
   double inverse_temperature = 1.0 / params.temperature;
   // Below exp(-12) of the best token lies what is hardly ever reached.
-  SortedTokens tokens(logits, max_logit, 12.0 * params.temperature);
+  SortedTokens tokens(logits, max_logit, 12.0 * std::max(params.temperature, 1e-3));
   size_t count = top_k_count(params, logits.size());
   double total = 0.0;
   if (count < logits.size()) {
@@ -154,7 +173,8 @@ void apply_repetition_penalty(std::span<float> logits, const TokenCounts& counts
     float& logit = logits[static_cast<size_t>(id)];
     logit = logit > 0.0f ? logit / factor : logit * factor;
     // An extreme penalty must not make an infinity of it.
-    logit = std::clamp(logit, -std::numeric_limits<float>::max(), std::numeric_limits<float>::max());
+    logit =
+        std::clamp(logit, -std::numeric_limits<float>::max(), std::numeric_limits<float>::max());
   }
 }
 
@@ -188,7 +208,7 @@ double log_sum_exp(std::span<const float> logits) {
 
 std::vector<TokenLogprob> top_logprobs(std::span<const float> logits, int32_t count,
                                        double log_sum) {
-  SortedTokens tokens(logits, largest(logits), 20.0);
+  SortedTokens tokens(logits, largest(logits), 10.0);
   std::vector<TokenLogprob> top;
   size_t wanted = std::min(static_cast<size_t>(std::max(count, 0)), tokens.size());
   for (size_t i = 0; i < wanted; ++i) {
@@ -241,12 +261,14 @@ Result<SampledToken> sample(std::span<float> logits, const SamplingParams& param
     apply_count_penalties(logits, counts, params.frequency_penalty, params.presence_penalty);
     apply_logit_bias(logits, params.logit_bias);
   }
-  token.id = params.temperature == 0.0
-                 ? greedy_token(logits)
-                 : draw(logits, params,
-                        random_uniform(params.seed, kSamplerStream, static_cast<uint64_t>(position)));
+  token.id =
+      params.temperature == 0.0
+          ? greedy_token(logits)
+          : draw(logits, params,
+                 random_uniform(params.seed, kSamplerStream, static_cast<uint64_t>(position)));
   if (wants_logprobs) {
-    token.logprob = static_cast<float>(static_cast<double>(raw[static_cast<size_t>(token.id)]) - log_sum);
+    token.logprob =
+        static_cast<float>(static_cast<double>(raw[static_cast<size_t>(token.id)]) - log_sum);
   }
   return token;
 }

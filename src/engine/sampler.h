@@ -2,14 +2,15 @@
 // transformers and vLLM:
 //
 //   repetition penalty, frequency and presence penalties, logit bias    on the logits
-//   temperature                                                         0: greedy, all below is skipped
-//   top-k, top-p, min-p                                                 each keeps a prefix of the
+//   temperature                                                         0: greedy, all below is
+//   skipped top-k, top-p, min-p                                                 each keeps a prefix
+//   of the
 //                                                                       tokens, most likely first
 //   draw                                                                from what is kept
 //
-// Ties go to the lowest id everywhere. A draw is a function of (seed, position) only. Log-probabilities
-// are those of the raw logits, before penalties and temperature, as in the APIs of OpenAI and vLLM.
-// Host only; knows nothing of text. No function here keeps state between calls.
+// Ties go to the lowest id everywhere. A draw is a function of (seed, position) only.
+// Log-probabilities are those of the raw logits, before penalties and temperature, as in the APIs
+// of OpenAI and vLLM. Host only; knows nothing of text. No function here keeps state between calls.
 #pragma once
 
 #include <cstdint>
@@ -75,8 +76,8 @@ struct TokenProbability {
 std::vector<TokenProbability> kept_tokens(std::span<const float> logits,
                                           const SamplingParams& params);
 
-// `logits` are changed. `position`: index in the sequence of the token to be drawn. Error: logits that
-// are not numbers, or where everything is -infinity.
+// `logits` are changed. `position`: index in the sequence of the token to be drawn. Error: logits
+// that are not numbers, or where everything is -infinity.
 Result<SampledToken> sample(std::span<float> logits, const SamplingParams& params,
                             const TokenCounts& counts, int64_t position);
 

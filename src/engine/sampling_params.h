@@ -10,18 +10,18 @@
 namespace bise {
 
 struct SamplingParams {
-  double temperature = 1.0;         // 0: greedy; [0, 2]
-  double top_p = 1.0;               // (0, 1]
-  int32_t top_k = 0;                // 0 or -1: off
-  double min_p = 0.0;               // [0, 1]
-  double repetition_penalty = 1.0;  // > 0; over prompt and output (HF, vLLM)
-  double presence_penalty = 0.0;    // [-2, 2]; over the output (OpenAI)
-  double frequency_penalty = 0.0;   // [-2, 2]; over the output (OpenAI)
+  double temperature = 1.0;             // 0: greedy; [0, 2]
+  double top_p = 1.0;                   // (0, 1]
+  int32_t top_k = 0;                    // 0 or -1: off
+  double min_p = 0.0;                   // [0, 1]
+  double repetition_penalty = 1.0;      // > 0; over prompt and output (HF, vLLM)
+  double presence_penalty = 0.0;        // [-2, 2]; over the output (OpenAI)
+  double frequency_penalty = 0.0;       // [-2, 2]; over the output (OpenAI)
   std::map<int32_t, float> logit_bias;  // [-100, 100] each
   uint64_t seed = 0;
-  int32_t max_tokens = 0;           // 0: to the end of the context
+  int32_t max_tokens = 0;  // 0: to the end of the context
   bool ignore_eos = false;
-  int32_t num_logprobs = -1;        // -1: none; 0: the chosen token only; at most 20
+  int32_t num_logprobs = -1;  // -1: none; 0: the chosen token only; at most 20
   std::vector<int32_t> stop_tokens;
 
   // Error names the parameter, the value and what is allowed.

@@ -86,7 +86,8 @@ StepPlan Scheduler::plan() {
     for (const auto& sequence : running_) {
       if (sequence->scheduled > 0) continue;
       int64_t room = (static_cast<int64_t>(sequence->block_table.size()) + blocks_.num_free()) *
-                         options_.block_size - sequence->computed;
+                         options_.block_size -
+                     sequence->computed;
       int64_t budget = options_.max_step_tokens - plan.num_tokens;
       int32_t chunk = static_cast<int32_t>(
           std::min({static_cast<int64_t>(sequence->remaining()), room, budget}));
@@ -112,7 +113,8 @@ std::unique_ptr<Sequence> Scheduler::finish(SequenceId id) {
   if (auto it = std::find_if(running_.begin(), running_.end(), has_id); it != running_.end()) {
     found = std::move(*it);
     running_.erase(it);
-  } else if (auto at = std::find_if(waiting_.begin(), waiting_.end(), has_id); at != waiting_.end()) {
+  } else if (auto at = std::find_if(waiting_.begin(), waiting_.end(), has_id);
+             at != waiting_.end()) {
     found = std::move(*at);
     waiting_.erase(at);
   }

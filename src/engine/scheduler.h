@@ -1,7 +1,8 @@
 // Scheduler: waiting and running sequences to the plan of one step: decodes first, one token each,
 // then chunks of prompts, oldest first, up to the budget of tokens. Blocks are handed out as a
-// sequence grows; when they run out, the youngest sequence gives its own back and starts again later
-// (recomputing is exact: results do not depend on chunks). Host only, knows no model. One thread.
+// sequence grows; when they run out, the youngest sequence gives its own back and starts again
+// later (recomputing is exact: results do not depend on chunks). Host only, knows no model. One
+// thread.
 #pragma once
 
 #include <deque>
@@ -36,8 +37,8 @@ class Scheduler {
   size_t num_running() const { return running_.size(); }
   Sequence* find(SequenceId id) const;
 
-  // Sets `scheduled` of the sequences in the plan. Never empty while there is a sequence. complete()
-  // or finish() of each must follow before the next plan.
+  // Sets `scheduled` of the sequences in the plan. Never empty while there is a sequence.
+  // complete() or finish() of each must follow before the next plan.
   StepPlan plan();
   // The step was run: computed += scheduled.
   void complete(Sequence& sequence);

@@ -22,8 +22,8 @@ const char* finish_reason_name(FinishReason reason);
 struct SequenceImage {
   ProcessedImage image;
   std::vector<int32_t> places;  // index in tokens of each of its rows
-  // Made by the step that needs the first of them, dropped when the last is in the cache; made again
-  // when a preempted sequence comes back.
+  // Made by the step that needs the first of them, dropped when the last is in the cache; made
+  // again when a preempted sequence comes back.
   std::optional<ImageFeatures> features;
 };
 
@@ -31,10 +31,10 @@ struct Sequence {
   SequenceId id = 0;
   std::vector<int32_t> tokens;  // prompt, then output
   int32_t prompt_tokens = 0;
-  int32_t max_tokens = 0;   // of `tokens`; the answer ends with `length` when it is reached
+  int32_t max_tokens = 0;  // of `tokens`; the answer ends with `length` when it is reached
   // Three counters; every other length is derived. computed + scheduled <= tokens.size().
-  int32_t computed = 0;     // tokens whose K and V are in the cache
-  int32_t scheduled = 0;    // tokens of the step that is being run
+  int32_t computed = 0;   // tokens whose K and V are in the cache
+  int32_t scheduled = 0;  // tokens of the step that is being run
   std::vector<int32_t> block_table;
 
   SamplingParams params;

@@ -56,8 +56,8 @@ class Checkpoint {
 
   // Texts of the model folder, empty when the file is not there: config.json, params.json,
   // generation_config.json, preprocessor_config.json, processor_config.json, tekken.json path ….
-  const std::string& config_json() const;            // hf
-  const std::string& params_json() const;            // mistral
+  const std::string& config_json() const;                // hf
+  const std::string& params_json() const;                // mistral
   std::string file_path(const std::string& name) const;  // path inside the model folder, or ""
   // GGUF metadata of the model file and of the projector; nullptr for other layouts.
   const GgufFile* gguf() const;

@@ -129,8 +129,9 @@ class Opener {
     if (config) return open_hf();
     if (params) return open_mistral();
     return Error(ErrorCode::not_found,
-                 path_ + ": no model here; expected config.json with model*.safetensors, params.json "
-                         "with consolidated*.safetensors, or a .gguf file");
+                 path_ +
+                     ": no model here; expected config.json with model*.safetensors, params.json "
+                     "with consolidated*.safetensors, or a .gguf file");
   }
 
   Result<void> open_one_of(const std::vector<std::string>& models) {
@@ -216,8 +217,8 @@ class Opener {
   // Returns the shards' names.
   Result<std::set<std::string>> open_index(const std::string& index_path) {
     std::string text = TRY(read_file(index_path, kMaxIndexBytes));
-    Json index = TRY(parse_json(text, {.max_bytes = kMaxIndexBytes, .max_depth = 8})
-                         .with_context(index_path));
+    Json index = TRY(
+        parse_json(text, {.max_bytes = kMaxIndexBytes, .max_depth = 8}).with_context(index_path));
     const Json* map = TRY(json_object(index, "weight_map", index_path));
     if (map == nullptr || map->empty()) {
       return Error(ErrorCode::corrupt, index_path + ": weight_map is missing or empty");
@@ -239,7 +240,8 @@ class Opener {
     for (const auto& [tensor, shard] : map->items()) {
       const std::string& name = shard.get_ref<const std::string&>();
       if (is_ignored(tensor) || holds(out_.maps[shards.at(name)], tensor)) continue;
-      return Error(ErrorCode::corrupt, join(out_.folder, name) + ": the tensor " + in_quotes(tensor) +
+      return Error(ErrorCode::corrupt, join(out_.folder, name) + ": the tensor " +
+                                           in_quotes(tensor) +
                                            " is not in this shard although the index says so; are "
                                            "index and shards of one version?");
     }
@@ -285,7 +287,8 @@ class Opener {
       }
     }
     int64_t num_tensors = 0;
-    for (const GgufFile& part : out_.ggufs) num_tensors += static_cast<int64_t>(part.tensors().size());
+    for (const GgufFile& part : out_.ggufs)
+      num_tensors += static_cast<int64_t>(part.tensors().size());
     int64_t promised = TRY(out_.ggufs[0].get_int("split.tensors.count", num_tensors));
     if (promised != num_tensors) {
       return Error(ErrorCode::corrupt, file + ": metadata split.tensors.count: found " +

@@ -11,7 +11,20 @@ namespace bise {
 namespace {
 
 enum ValueType : uint32_t {
-  kU8, kI8, kU16, kI16, kU32, kI32, kF32, kBool, kString, kArray, kU64, kI64, kF64, kValueTypes
+  kU8,
+  kI8,
+  kU16,
+  kI16,
+  kU32,
+  kI32,
+  kF32,
+  kBool,
+  kString,
+  kArray,
+  kU64,
+  kI64,
+  kF64,
+  kValueTypes
 };
 constexpr uint64_t kElementBytes[kValueTypes] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
 constexpr uint64_t kMaxTensors = 1 << 20;
@@ -36,8 +49,9 @@ Result<std::string> read_name(ByteReader& reader, const char* what) {
   uint64_t at = reader.offset();
   std::string_view name = TRY(read_string(reader, uint64_t{1} << 30));
   if (!is_printable_name(name)) {
-    return corrupt(std::string("the name of a ") + what + " at byte " + std::to_string(at) + ": found " +
-                   in_quotes(name) + ", expected 1 to 1024 bytes without control characters");
+    return corrupt(std::string("the name of a ") + what + " at byte " + std::to_string(at) +
+                   ": found " + in_quotes(name) +
+                   ", expected 1 to 1024 bytes without control characters");
   }
   return std::string(name);
 }
@@ -64,7 +78,8 @@ Result<GgufValue> read_scalar(ByteReader& r, uint32_t type) {
   return corrupt("value type " + std::to_string(type) + " is not one of GGUF's");
 }
 
-// Arrays stay raw: only their extent is found here. Arrays of arrays are not used by any model file.
+// Arrays stay raw: only their extent is found here. Arrays of arrays are not used by any model
+// file.
 Result<GgufValue> read_array(ByteReader& r, Bytes whole) {
   GgufArray array;
   array.element_type = TRY(r.read<uint32_t>());
@@ -110,7 +125,10 @@ Result<TensorView> read_tensor_info(ByteReader& r, uint64_t* offset) {
   }
   uint32_t type = TRY(r.read<uint32_t>());
   tensor.ggml_type = static_cast<int>(std::min<uint32_t>(type, INT32_MAX));
-  tensor.dtype = type == 0 ? DType::f32 : type == 1 ? DType::f16 : type == 30 ? DType::bf16 : DType::block;
+  tensor.dtype = type == 0    ? DType::f32
+                 : type == 1  ? DType::f16
+                 : type == 30 ? DType::bf16
+                              : DType::block;
   *offset = TRY(r.read<uint64_t>());
   return tensor;
 }
@@ -124,7 +142,8 @@ Result<uint64_t> tensor_bytes(const TensorView& tensor, bool* known) {
   uint64_t row = TRY(weight_row_bytes(*format, columns).with_context("tensor " + tensor.name));
   uint64_t rows = columns == 0 ? 0 : static_cast<uint64_t>(tensor.num_elements() / columns);
   uint64_t bytes = 0;
-  if (!checked_mul(row, rows, &bytes)) return corrupt("tensor " + tensor.name + ": its size overflows");
+  if (!checked_mul(row, rows, &bytes))
+    return corrupt("tensor " + tensor.name + ": its size overflows");
   return bytes;
 }
 
@@ -135,8 +154,8 @@ struct Placed {
   uint64_t bytes;
 };
 
-// Gives each tensor its bytes: inside the data, aligned, none over another. A tensor of unknown type
-// reaches up to its neighbour.
+// Gives each tensor its bytes: inside the data, aligned, none over another. A tensor of unknown
+// type reaches up to its neighbour.
 Result<void> place_tensors(std::vector<TensorView>& tensors, const std::vector<uint64_t>& offsets,
                            Bytes data, uint64_t alignment) {
   std::vector<Placed> placed;
@@ -176,16 +195,17 @@ std::string key_place(const std::string& path, std::string_view key) {
 
 // The types of ggml that are not in our registry of weight formats.
 constexpr std::pair<int, const char*> kOtherTypes[] = {
-    {9, "Q8_1"},     {15, "Q8_K"},    {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"},
-    {19, "IQ1_S"},   {21, "IQ3_S"},   {22, "IQ2_S"},   {24, "I8"},     {25, "I16"},
-    {26, "I32"},     {27, "I64"},     {28, "F64"},     {29, "IQ1_M"},  {34, "TQ1_0"},
-    {35, "TQ2_0"},   {40, "NVFP4"},   {41, "Q1_0"},    {42, "Q2_0"},
+    {9, "Q8_1"},   {15, "Q8_K"},  {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"},
+    {19, "IQ1_S"}, {21, "IQ3_S"}, {22, "IQ2_S"},   {24, "I8"},     {25, "I16"},
+    {26, "I32"},   {27, "I64"},   {28, "F64"},     {29, "IQ1_M"},  {34, "TQ1_0"},
+    {35, "TQ2_0"}, {40, "NVFP4"}, {41, "Q1_0"},    {42, "Q2_0"},
 };
 
 }  // namespace
 
 std::string ggml_type_name(int ggml_type) {
-  if (const WeightFormat* format = weight_format_of_ggml(ggml_type)) return std::string(format->name);
+  if (const WeightFormat* format = weight_format_of_ggml(ggml_type))
+    return std::string(format->name);
   for (const auto& [number, name] : kOtherTypes) {
     if (number == ggml_type) return name;
   }
@@ -210,8 +230,8 @@ Result<GgufFile> GgufFile::parse(Bytes bytes, const std::string& path) {
     TRY(r.take(4));
     uint32_t version = TRY(r.read<uint32_t>());
     if (version != 2 && version != 3) {
-      return Error(ErrorCode::unsupported, "GGUF version " + std::to_string(version) +
-                                               ", expected 2 or 3 (little endian)");
+      return Error(ErrorCode::unsupported,
+                   "GGUF version " + std::to_string(version) + ", expected 2 or 3 (little endian)");
     }
     uint64_t num_tensors = TRY(r.read<uint64_t>());
     uint64_t num_keys = TRY(r.read<uint64_t>());
@@ -230,7 +250,8 @@ Result<GgufFile> GgufFile::parse(Bytes bytes, const std::string& path) {
       }
     }
     int64_t alignment = TRY(file.get_int("general.alignment", 32));
-    if (alignment <= 0 || alignment > 1 << 20 || !std::has_single_bit(static_cast<uint64_t>(alignment))) {
+    if (alignment <= 0 || alignment > 1 << 20 ||
+        !std::has_single_bit(static_cast<uint64_t>(alignment))) {
       return corrupt("metadata general.alignment: found " + std::to_string(alignment) +
                      ", expected a power of two");
     }
@@ -244,11 +265,13 @@ Result<GgufFile> GgufFile::parse(Bytes bytes, const std::string& path) {
       offsets.push_back(offset);
     }
     for (const TensorView& tensor : file.tensors_) {
-      if (!names.insert(tensor.name).second) return corrupt("tensor " + tensor.name + " occurs twice");
+      if (!names.insert(tensor.name).second)
+        return corrupt("tensor " + tensor.name + " occurs twice");
     }
     uint64_t start = round_up(r.offset(), static_cast<uint64_t>(alignment));
     if (num_tensors > 0 && start > bytes.size()) {
-      return corrupt("the file ends before its data, which starts at byte " + std::to_string(start));
+      return corrupt("the file ends before its data, which starts at byte " +
+                     std::to_string(start));
     }
     Bytes data = start > bytes.size() ? Bytes() : bytes.subspan(start);
     TRY(place_tensors(file.tensors_, offsets, data, static_cast<uint64_t>(alignment)));

@@ -20,7 +20,8 @@ namespace bise {
 struct GgufArray {
   uint32_t element_type = 0;  // GGUF value type number
   uint64_t count = 0;
-  Bytes bytes;  // fixed-size elements: raw; strings: the raw length-prefixed run (checked at opening)
+  Bytes
+      bytes;  // fixed-size elements: raw; strings: the raw length-prefixed run (checked at opening)
 };
 using GgufValue = std::variant<uint64_t, int64_t, double, bool, std::string_view, GgufArray>;
 
@@ -39,8 +40,8 @@ class GgufFile {
   const std::string& path() const { return path_; }
   const std::optional<FileMap>& map() const { return map_; }
 
-  // Typed metadata: fallback when the key is missing; Error when the type does not fit. Integers are
-  // accepted of any width.
+  // Typed metadata: fallback when the key is missing; Error when the type does not fit. Integers
+  // are accepted of any width.
   Result<int64_t> get_int(std::string_view key, int64_t fallback) const;
   Result<double> get_number(std::string_view key, double fallback) const;
   Result<bool> get_bool(std::string_view key, bool fallback) const;

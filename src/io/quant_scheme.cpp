@@ -16,8 +16,9 @@ constexpr std::string_view kWeight = "weight";
 
 Error unsupported(const std::string& found) {
   return Error(ErrorCode::unsupported,
-               found + "; this version reads BF16, F16, F32, FP8 (quant_method fp8, or "
-                       "compressed-tensors float-quantized) and GGUF");
+               found +
+                   "; this version reads BF16, F16, F32, FP8 (quant_method fp8, or "
+                   "compressed-tensors float-quantized) and GGUF");
 }
 
 Error wrong_shape(const TensorView& tensor, const std::string& expected) {
@@ -42,7 +43,8 @@ Result<void> read_block_size(const Json& blocks, const std::string& place, Quant
 Result<void> read_compressed_tensors(const Json& config, const std::string& place,
                                      QuantScheme& scheme) {
   std::string format = TRY(json_string(config, "format", "", place));
-  if (format != "float-quantized") return unsupported(place + ".format: found " + in_quotes(format));
+  if (format != "float-quantized")
+    return unsupported(place + ".format: found " + in_quotes(format));
   const Json* groups = TRY(json_object(config, "config_groups", place));
   if (groups == nullptr) return {};
   for (const auto& [name, group] : groups->items()) {
@@ -107,7 +109,8 @@ Result<void> check_scales(const TensorView& t) {
     float value = value_at(t, i);
     if (std::isfinite(value) && value >= 0.0f) continue;
     return Error(ErrorCode::corrupt, "tensor " + t.name + ": found the scale " +
-                                         std::to_string(value) + ", expected a finite number from 0");
+                                         std::to_string(value) +
+                                         ", expected a finite number from 0");
   }
   return {};
 }
@@ -134,7 +137,8 @@ Result<void> attach_scale(const TensorView& scale, const QuantScheme& scheme, We
     view.scale_block_rows = scheme.block_rows;
     view.scale_block_columns = scheme.block_columns;
   } else if (scale.num_elements() != 1 && !per_row) {
-    return wrong_shape(scale, "one scale or one for each of " + std::to_string(view.rows) + " rows");
+    return wrong_shape(scale,
+                       "one scale or one for each of " + std::to_string(view.rows) + " rows");
   }
   view.scale = scale;
   return {};
@@ -154,17 +158,21 @@ Result<WeightView> assemble_fp8(const TensorView& tensor, const QuantScheme& sch
   }
   TRY(attach_scale(*scale, scheme, view));
   if (!scheme.static_activations) return view;
-  const TensorView* input = find_part(stem, {"activation_scale", "input_scale", "qscale_act"}, find);
+  const TensorView* input =
+      find_part(stem, {"activation_scale", "input_scale", "qscale_act"}, find);
   if (input == nullptr) {
-    return Error(ErrorCode::corrupt, "tensor " + tensor.name +
-                                         ": its inputs are quantised with a stored scale, but there "
-                                         "is no " + stem + "activation_scale, input_scale or qscale_act");
+    return Error(ErrorCode::corrupt,
+                 "tensor " + tensor.name +
+                     ": its inputs are quantised with a stored scale, but there "
+                     "is no " +
+                     stem + "activation_scale, input_scale or qscale_act");
   }
   TRY(check_scales(*input));
   if (input->num_elements() != 1) return wrong_shape(*input, "one value");
   view.activation_scale = value_at(*input, 0);
   if (view.activation_scale == 0.0f) {
-    return Error(ErrorCode::corrupt, "tensor " + input->name + ": found 0, but inputs are divided by it");
+    return Error(ErrorCode::corrupt,
+                 "tensor " + input->name + ": found 0, but inputs are divided by it");
   }
   return view;
 }
@@ -205,10 +213,12 @@ Result<WeightView> assemble_weight(const std::string& name, const QuantScheme& s
                                    const FindTensor& find) {
   const TensorView* tensor = find(name);
   if (tensor == nullptr) {
-    std::string stem = name.ends_with(kWeight) ? name.substr(0, name.size() - kWeight.size()) : name;
+    std::string stem =
+        name.ends_with(kWeight) ? name.substr(0, name.size() - kWeight.size()) : name;
     for (const char* packed : {"weight_packed", "qweight"}) {
       if (find(stem + packed) == nullptr) continue;
-      return unsupported("tensor " + name + ": found packed integers in its place (" + packed + ")");
+      return unsupported("tensor " + name + ": found packed integers in its place (" + packed +
+                         ")");
     }
     return Error(ErrorCode::not_found, "tensor " + name + " is missing");
   }
@@ -231,7 +241,8 @@ Result<WeightView> assemble_weight(const std::string& name, const QuantScheme& s
   } else if (tensor->dtype == DType::bf16) {
     id = FormatId::bf16;
   } else {
-    return unsupported("tensor " + name + ": found dtype " + std::string(dtype_name(tensor->dtype)));
+    return unsupported("tensor " + name + ": found dtype " +
+                       std::string(dtype_name(tensor->dtype)));
   }
   return make_weight_view(*id, tensor->shape[0], tensor->shape[1], tensor->bytes, name);
 }

@@ -28,7 +28,8 @@ Result<TensorView> read_entry(const std::string& name, const Json& entry, uint64
   }
   const std::string place = "tensor " + name;
   if (!entry.is_object()) return corrupt(place + ": expected an object");
-  auto dtype = entry.find("dtype"), shape = entry.find("shape"), offsets = entry.find("data_offsets");
+  auto dtype = entry.find("dtype"), shape = entry.find("shape"),
+       offsets = entry.find("data_offsets");
   if (dtype == entry.end() || !dtype->is_string() || shape == entry.end() || !shape->is_array() ||
       offsets == entry.end() || !offsets->is_array() || offsets->size() != 2) {
     return corrupt(place + ": expected dtype, shape and two data_offsets");
@@ -42,8 +43,8 @@ Result<TensorView> read_entry(const std::string& name, const Json& entry, uint64
   }
   tensor.dtype = *known;
   if (shape->size() > kMaxDims) {
-    return corrupt(place + ": found " + std::to_string(shape->size()) + " dimensions, expected at most " +
-                   std::to_string(kMaxDims));
+    return corrupt(place + ": found " + std::to_string(shape->size()) +
+                   " dimensions, expected at most " + std::to_string(kMaxDims));
   }
   uint64_t bytes = dtype_bytes(tensor.dtype);
   for (const Json& size : *shape) {

@@ -28,8 +28,8 @@ float scale_value(const TensorView& scale, int64_t index) {
 float fp8_scale(const WeightView& w, int64_t row, int64_t column) {
   if (w.scale_block_rows != 0) {
     int64_t per_row = (w.columns + w.scale_block_columns - 1) / w.scale_block_columns;
-    return scale_value(w.scale, w.stored_row(row) / w.scale_block_rows * per_row +
-                                    column / w.scale_block_columns);
+    return scale_value(
+        w.scale, w.stored_row(row) / w.scale_block_rows * per_row + column / w.scale_block_columns);
   }
   if (w.scale.num_elements() == 1) return scale_value(w.scale, 0);
   return scale_value(w.scale, w.stored_row(row));

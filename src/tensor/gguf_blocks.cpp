@@ -1,25 +1,12 @@
-// GGUF's simple blocks of 32. In all of them byte j of the nibbles holds element j (low) and element
-// j + 16 (high). Sums and products are float32, in ggml's order.
-#include "base/float_types.h"
+// GGUF's simple blocks of 32. In all of them byte j of the nibbles holds element j (low) and
+// element j + 16 (high). Sums and products are float32, in ggml's order.
 #include "tensor/decoders.h"
 
 namespace bise {
 namespace {
 
-constexpr int8_t kIq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 // E2M1 doubled, so that it is an integer; the scale below is halved in turn.
 constexpr int8_t kFp4Doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
-
-float f16_at(const uint8_t* p) { return f16_to_f32(load_le<uint16_t>(p)); }
-
-// Calls block(bytes, 32 outputs) for each block of the range.
-template <class Block>
-void each_block(const WeightView& w, FormatId id, int64_t row, int64_t first, std::span<float> out,
-                Block block) {
-  const WeightFormat& format = weight_format(id);
-  const uint8_t* p = row_bytes(w, format, row, first);
-  for (size_t i = 0; i < out.size(); i += 32, p += format.block_bytes) block(p, &out[i]);
-}
 
 // Bit 4 of element j is bit j of qh.
 int five_bits(const uint8_t* codes, uint32_t high, int j) {

@@ -1,22 +1,9 @@
 // GGUF's super-blocks of 256 elements. Layouts are drawn in docs/FORMATS.md; products and
 // differences are float32, in ggml's order.
-#include "base/float_types.h"
 #include "tensor/decoders.h"
 
 namespace bise {
 namespace {
-
-constexpr int8_t kIq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
-
-float f16_at(const uint8_t* p) { return f16_to_f32(load_le<uint16_t>(p)); }
-
-template <class Block>
-void each_block(const WeightView& w, FormatId id, int64_t row, int64_t first, std::span<float> out,
-                Block block) {
-  const WeightFormat& format = weight_format(id);
-  const uint8_t* p = row_bytes(w, format, row, first);
-  for (size_t i = 0; i < out.size(); i += 256, p += format.block_bytes) block(p, &out[i]);
-}
 
 // 6-bit scale and minimum of sub-block j (0..7) from the 12 bytes of Q4_K and Q5_K.
 void scale_and_min(const uint8_t* q, int j, int* scale, int* min) {

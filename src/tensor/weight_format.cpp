@@ -46,10 +46,9 @@ const WeightFormat* weight_format_of_ggml(int ggml_type) {
 
 Result<uint64_t> weight_row_bytes(const WeightFormat& format, int64_t columns) {
   if (columns < 0 || columns % format.block_elements != 0) {
-    return Error(ErrorCode::corrupt, "rows of " + std::to_string(columns) +
-                                         " elements do not divide into blocks of " +
-                                         std::to_string(format.block_elements) + " (" +
-                                         std::string(format.name) + ")");
+    return Error(ErrorCode::corrupt,
+                 "rows of " + std::to_string(columns) + " elements do not divide into blocks of " +
+                     std::to_string(format.block_elements) + " (" + std::string(format.name) + ")");
   }
   uint64_t bytes = 0;
   if (!checked_mul(static_cast<uint64_t>(columns / format.block_elements),
@@ -61,10 +60,15 @@ Result<uint64_t> weight_row_bytes(const WeightFormat& format, int64_t columns) {
 
 Result<WeightView> make_weight_view(FormatId id, int64_t rows, int64_t columns, Bytes codes,
                                     const std::string& name) {
-  uint64_t row_size = TRY(weight_row_bytes(weight_format(id), columns).with_context("tensor " + name));
+  if (rows < 1 || columns < 1) {
+    return Error(ErrorCode::corrupt, "tensor " + name + ": found shape " +
+                                         shape_text({rows, columns}) +
+                                         ", expected a matrix with elements");
+  }
+  uint64_t row_size =
+      TRY(weight_row_bytes(weight_format(id), columns).with_context("tensor " + name));
   uint64_t bytes = 0;
-  if (rows < 0 || !checked_mul(static_cast<uint64_t>(rows), row_size, &bytes) ||
-      bytes != codes.size()) {
+  if (!checked_mul(static_cast<uint64_t>(rows), row_size, &bytes) || bytes != codes.size()) {
     return Error(ErrorCode::corrupt, "tensor " + name + ": found " + std::to_string(codes.size()) +
                                          " bytes, expected " + std::to_string(bytes) + " for " +
                                          shape_text({rows, columns}) + " in " +

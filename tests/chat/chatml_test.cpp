@@ -42,9 +42,10 @@ std::string rendered_messages(const std::string& messages) {
 }
 
 TEST(chatml, prompts_are_those_of_the_template) {
-  EXPECT_EQ(rendered_messages(R"({"role": "user", "content": "What is the capital of France?"})"),
-            kDefaultTurn + std::string("<|im_start|>user\nWhat is the capital of France?<|im_end|>\n"
-                                       "<|im_start|>assistant\n"));
+  EXPECT_EQ(
+      rendered_messages(R"({"role": "user", "content": "What is the capital of France?"})"),
+      kDefaultTurn + std::string("<|im_start|>user\nWhat is the capital of France?<|im_end|>\n"
+                                 "<|im_start|>assistant\n"));
   EXPECT_EQ(rendered_messages(R"({"role": "system", "content": "Be brief."},
                                  {"role": "user", "content": "Hi"})"),
             "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
@@ -65,7 +66,8 @@ TEST(chatml, structure_is_ids_and_text_is_text) {
   auto chat = smollm();
   auto prompt = chat->encode(
       R"({"messages": [{"role": "system", "content": "s"},
-                       {"role": "user", "content": "<|im_end|><|im_start|>"}]})", {});
+                       {"role": "user", "content": "<|im_end|><|im_start|>"}]})",
+      {});
   ASSERT_TRUE(prompt);
   int starts = 0, ends = 0;
   for (TokenId id : prompt->ids) {
@@ -121,7 +123,8 @@ TEST(chatml, the_default_system_text_is_read_from_the_template) {
   EXPECT_EQ(read_chatml_template("'<|im_start|>system\\nTwo\\nlines<|im_end|>\\n'").default_system,
             "Two\nlines");
   EXPECT_FALSE(read_chatml_template("'<|im_start|>' + message['role']").default_system);
-  EXPECT_FALSE(read_chatml_template("'<|im_start|>system\\n' + text + '<|im_end|>'").default_system);
+  EXPECT_FALSE(
+      read_chatml_template("'<|im_start|>system\\n' + text + '<|im_end|>'").default_system);
   EXPECT_FALSE(read_chatml_template("").default_system);
 }
 

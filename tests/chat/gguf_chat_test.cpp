@@ -133,11 +133,28 @@ TEST(gguf_chat, the_vocabulary_chooses_the_format) {
   const std::vector<std::string> chatml = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
   EXPECT_EQ(format_of(gguf_file("smollm", "{{'<|im_start|>' + role}}", chatml)), "chatml");
   EXPECT_EQ(format_of(gguf_file("smollm", "", chatml)), "chatml");
-  const std::vector<std::string> mistral = {
-      "<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]",
-      "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]", "[IMG_BREAK]", "[IMG_END]",
-      "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]", "[ARGS]", "[CALL_ID]", "[THINK]",
-      "[/THINK]", "[MODEL_SETTINGS]", "[/MODEL_SETTINGS]"};
+  const std::vector<std::string> mistral = {"<unk>",
+                                            "<s>",
+                                            "</s>",
+                                            "[INST]",
+                                            "[/INST]",
+                                            "[AVAILABLE_TOOLS]",
+                                            "[/AVAILABLE_TOOLS]",
+                                            "[TOOL_RESULTS]",
+                                            "[/TOOL_RESULTS]",
+                                            "[TOOL_CALLS]",
+                                            "[IMG]",
+                                            "[IMG_BREAK]",
+                                            "[IMG_END]",
+                                            "[SYSTEM_PROMPT]",
+                                            "[/SYSTEM_PROMPT]",
+                                            "[TOOL_CONTENT]",
+                                            "[ARGS]",
+                                            "[CALL_ID]",
+                                            "[THINK]",
+                                            "[/THINK]",
+                                            "[MODEL_SETTINGS]",
+                                            "[/MODEL_SETTINGS]"};
   EXPECT_EQ(format_of(gguf_file("tekken", "not in ['none', 'high']", mistral)), "mistral v15");
 }
 

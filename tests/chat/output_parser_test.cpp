@@ -148,8 +148,10 @@ TEST(output_parser, a_call_without_a_name_is_given_back_as_content) {
 }
 
 TEST(output_parser, the_old_list_gives_arguments_in_pythons_form) {
-  EXPECT_EQ(text_of(parse({kCall, "[{\"name\":\"f\",\"arguments\":{\"b\":1,\"a\":[1.0,1e5]}},"
-                                  "{\"name\":\"g\"}]", kEos})),
+  EXPECT_EQ(text_of(parse({kCall,
+                           "[{\"name\":\"f\",\"arguments\":{\"b\":1,\"a\":[1.0,1e5]}},"
+                           "{\"name\":\"g\"}]",
+                           kEos})),
             "||f({\"b\": 1, \"a\": [1.0, 100000.0]})g({})|tool_calls");
 }
 

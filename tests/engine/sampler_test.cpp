@@ -131,8 +131,8 @@ TEST(sampler, draws_equal_those_of_a_full_sort) {
   }
 }
 
-// Pearson's statistic of 20,000 draws against the slow twin's distribution. With 19 degrees of freedom
-// a value above 43.8 has a probability of one in a thousand; the seeds are fixed.
+// Pearson's statistic of 20,000 draws against the slow twin's distribution. With 19 degrees of
+// freedom a value above 43.8 has a probability of one in a thousand; the seeds are fixed.
 TEST(sampler, draws_have_the_frequencies_of_the_distribution) {
   std::vector<float> logits(20);
   for (size_t i = 0; i < logits.size(); ++i) logits[i] = 0.15f * static_cast<float>((i * 7) % 20);
@@ -175,7 +175,8 @@ TEST(sampler, a_draw_depends_on_seed_and_position_only) {
   EXPECT_EQ(forward, backward);
   params.seed = 10;
   int same = 0;
-  for (int64_t p = 0; p < 50; ++p) same += sample_ok(logits, params, p).id == forward[static_cast<size_t>(p)];
+  for (int64_t p = 0; p < 50; ++p)
+    same += sample_ok(logits, params, p).id == forward[static_cast<size_t>(p)];
   EXPECT_LT(same, 5);
 }
 

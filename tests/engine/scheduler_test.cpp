@@ -123,7 +123,8 @@ TEST(scheduler, the_limit_of_running_sequences_holds) {
 }
 
 // Arrivals, steps, failures and cancels in random order: after every step the books balance, every
-// plan makes progress within its budget, and every sequence that is not cancelled ends at its length.
+// plan makes progress within its budget, and every sequence that is not cancelled ends at its
+// length.
 TEST(scheduler, random_arrivals_and_cancels_keep_the_books_balanced) {
   for (uint64_t seed = 0; seed < 40; ++seed) {
     uint64_t draws = 0;

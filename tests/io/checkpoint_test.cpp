@@ -24,8 +24,9 @@ struct Opened {
   std::string log;
   Result<Checkpoint> checkpoint;
   explicit Opened(const std::string& path, const CheckpointOptions& options = {})
-      : checkpoint(Checkpoint::open(
-            path, options, Log([this](LogLevel, const std::string& text) { log += text + "\n"; }))) {}
+      : checkpoint(Checkpoint::open(path, options, Log([this](LogLevel, const std::string& text) {
+                                      log += text + "\n";
+                                    }))) {}
 };
 CheckpointOptions forced(Layout layout) {
   CheckpointOptions options;
@@ -37,9 +38,13 @@ std::string one_tensor(const std::string& name, float value = 1.0f) {
   return SafetensorsBuilder().add(name, "F32", {1, 1}, test::floats({value})).file();
 }
 std::string gguf_with(const std::string& tensor) {
-  return GgufBuilder().text("general.architecture", "llama").tensor(tensor, {1}, 0, test::floats({1})).file();
+  return GgufBuilder()
+      .text("general.architecture", "llama")
+      .tensor(tensor, {1}, 0, test::floats({1}))
+      .file();
 }
-std::string gguf_shard(const std::string& tensor, uint16_t number, uint16_t count, int32_t tensors) {
+std::string gguf_shard(const std::string& tensor, uint16_t number, uint16_t count,
+                       int32_t tensors) {
   return GgufBuilder()
       .number("split.no", 2, number)
       .number("split.count", 2, count)
@@ -93,17 +98,20 @@ TEST(checkpoint, both_layouts_of_a_model_hold_the_same_weights) {
   for (const char* form : {"bf16", "fp8"}) {
     Opened hf(kTiny + "medium/hf-" + form), mistral(kTiny + "medium/mistral-" + form);
     ASSERT_TRUE(hf.checkpoint.has_value() && mistral.checkpoint.has_value());
-    for (auto [hf_name, mistral_name, head] :
-         {std::tuple{"self_attn.q_proj", "attention.wq", 128}, {"self_attn.k_proj", "attention.wk", 128},
-          {"self_attn.v_proj", "attention.wv", 0}, {"mlp.down_proj", "feed_forward.w2", 0}}) {
+    for (auto [hf_name, mistral_name, head] : {std::tuple{"self_attn.q_proj", "attention.wq", 128},
+                                               {"self_attn.k_proj", "attention.wk", 128},
+                                               {"self_attn.v_proj", "attention.wv", 0},
+                                               {"mlp.down_proj", "feed_forward.w2", 0}}) {
       SCOPED_TRACE(hf_name);
-      auto a = hf.checkpoint->weight(std::string("model.language_model.layers.1.") + hf_name + ".weight");
+      auto a = hf.checkpoint->weight(std::string("model.language_model.layers.1.") + hf_name +
+                                     ".weight");
       auto b = mistral.checkpoint->weight(std::string("layers.1.") + mistral_name + ".weight");
       ASSERT_TRUE(a.has_value() && b.has_value());
       ASSERT_EQ(a->rows, b->rows);
       EXPECT_EQ(a->activation_scale, b->activation_scale);
       EXPECT_EQ(a->activation_scale > 0, std::string(form) == "fp8");
-      EXPECT_EQ(b->order.interleaved_head, 0) << "the container does not know which rows are paired";
+      EXPECT_EQ(b->order.interleaved_head, 0)
+          << "the container does not know which rows are paired";
       b->order.interleaved_head = head;
       std::vector<float> row_a(static_cast<size_t>(a->columns)), row_b(row_a.size());
       for (int64_t r = 0; r < a->rows; ++r) {
@@ -160,10 +168,9 @@ TEST(checkpoint, a_tensor_that_the_index_promises_must_be_in_its_shard) {
 TEST(checkpoint, a_tensor_in_two_shards_is_refused) {
   TempFolder folder;
   write_sharded(folder);
-  folder.write("model-00002-of-00002.safetensors", SafetensorsBuilder()
-                                                       .add("a.weight", "U8", {1}, "x")
-                                                       .add("b.weight", "U8", {1}, "x")
-                                                       .file());
+  folder.write(
+      "model-00002-of-00002.safetensors",
+      SafetensorsBuilder().add("a.weight", "U8", {1}, "x").add("b.weight", "U8", {1}, "x").file());
   expect_error(Opened(folder.path()).checkpoint, "tensor a.weight is also in another file");
 }
 
@@ -174,16 +181,18 @@ TEST(checkpoint, a_shard_outside_the_index_is_left_out_with_a_warning) {
   Opened at(folder.path());
   ASSERT_TRUE(at.checkpoint.has_value());
   EXPECT_EQ(at.checkpoint->find("z.weight"), nullptr);
-  EXPECT_NE(at.log.find("model-00003-of-00003.safetensors: not part of this model"), std::string::npos);
+  EXPECT_NE(at.log.find("model-00003-of-00003.safetensors: not part of this model"),
+            std::string::npos);
 }
 
 TEST(checkpoint, a_broken_index_is_refused) {
   TempFolder folder;
   folder.write("config.json", "{}");
   const std::string name = "model.safetensors.index.json";
-  for (const char* index : {"", "[]", "{}", R"({"weight_map":{}})", R"({"weight_map":[]})",
-                            R"({"weight_map":{"a":1}})", R"({"weight_map":{"a":"../model.safetensors"}})",
-                            R"({"weight_map":{"a":"x\u0000y"}})", R"({"weight_map":{"a":""}})"}) {
+  for (const char* index :
+       {"", "[]", "{}", R"({"weight_map":{}})", R"({"weight_map":[]})", R"({"weight_map":{"a":1}})",
+        R"({"weight_map":{"a":"../model.safetensors"}})", R"({"weight_map":{"a":"x\u0000y"}})",
+        R"({"weight_map":{"a":""}})"}) {
     folder.write(name, index);
     expect_error(Opened(folder.path()).checkpoint, name);
   }
@@ -211,11 +220,12 @@ TEST(checkpoint, corrupt_weights_say_the_file) {
 TEST(checkpoint, calibration_leftovers_are_ignored) {
   TempFolder folder;
   folder.write("params.json", "{}");
-  folder.write("consolidated.safetensors",
-               SafetensorsBuilder()
-                   .add("layers.0.attention.wk.weight", "F32", {1, 1}, test::floats({1}))
-                   .add("layers.0.attention.k_fake_quantizer.qscale_act", "F32", {}, test::floats({1}))
-                   .file());
+  folder.write(
+      "consolidated.safetensors",
+      SafetensorsBuilder()
+          .add("layers.0.attention.wk.weight", "F32", {1, 1}, test::floats({1}))
+          .add("layers.0.attention.k_fake_quantizer.qscale_act", "F32", {}, test::floats({1}))
+          .file());
   Opened at(folder.path());
   ASSERT_TRUE(at.checkpoint.has_value()) << at.checkpoint.error().message();
   EXPECT_EQ(at.checkpoint->tensors().size(), 1u);
@@ -229,7 +239,8 @@ TEST(checkpoint, consolidated_shards_are_joined_and_a_missing_one_is_named) {
   folder.write("params.json", "{}");
   folder.write("consolidated-00001-of-00003.safetensors", one_tensor("a.weight"));
   folder.write("consolidated-00003-of-00003.safetensors", one_tensor("c.weight"));
-  expect_error(Opened(folder.path()).checkpoint, "/consolidated-00002-of-00003.safetensors: this shard");
+  expect_error(Opened(folder.path()).checkpoint,
+               "/consolidated-00002-of-00003.safetensors: this shard");
   folder.write("consolidated-00002-of-00003.safetensors", one_tensor("b.weight"));
   Opened at(folder.path());
   ASSERT_TRUE(at.checkpoint.has_value()) << at.checkpoint.error().message();
@@ -249,7 +260,8 @@ TEST(checkpoint, of_two_layouts_hf_is_taken_and_an_option_chooses) {
   Opened mistral(folder.path(), forced(Layout::mistral));
   ASSERT_TRUE(mistral.checkpoint.has_value());
   EXPECT_NE(mistral.checkpoint->find("mistral.weight"), nullptr);
-  expect_error(Opened(folder.path(), forced(Layout::gguf)).checkpoint, "no model in the layout gguf");
+  expect_error(Opened(folder.path(), forced(Layout::gguf)).checkpoint,
+               "no model in the layout gguf");
   // Without its weights hf is no layout to take.
   TempFolder::remove_file(folder.path() + "/model.safetensors");
   EXPECT_EQ(Opened(folder.path()).checkpoint->layout(), Layout::mistral);
@@ -306,7 +318,10 @@ TEST(checkpoint, shards_that_disagree_with_their_names_are_refused) {
 }
 
 std::string projector_file() {
-  return GgufBuilder().text("general.architecture", "clip").tensor("mm.1.weight", {1}, 0, test::floats({1})).file();
+  return GgufBuilder()
+      .text("general.architecture", "clip")
+      .tensor("mm.1.weight", {1}, 0, test::floats({1}))
+      .file();
 }
 
 TEST(checkpoint, a_projector_beside_the_model_is_taken_or_left) {
@@ -349,21 +364,24 @@ TEST(checkpoint, paths_without_a_model_are_refused) {
   TempFolder folder;
   expect_error(Opened(folder.path() + "/none").checkpoint, "/none: no such file or folder");
   expect_error(Opened(folder.path()).checkpoint, "no model here; expected config.json");
-  expect_error(Opened(folder.write("weights.bin", "x")).checkpoint, "expected a model folder or a .gguf");
+  expect_error(Opened(folder.write("weights.bin", "x")).checkpoint,
+               "expected a model folder or a .gguf");
   expect_error(Opened(folder.write("x.gguf", "")).checkpoint, "not a GGUF file");
   folder.write("params.json", "{}");
   TempFolder::remove_file(folder.path() + "/x.gguf");
-  expect_error(Opened(folder.path()).checkpoint, "params.json without weights; expected consolidated");
+  expect_error(Opened(folder.path()).checkpoint,
+               "params.json without weights; expected consolidated");
 }
 
 TEST(checkpoint, lookups_say_what_is_wrong_with_a_tensor) {
   TempFolder folder;
   folder.write("config.json", "{}");
-  folder.write("model.safetensors", SafetensorsBuilder()
-                                        .add("norm.weight", "F16", {2}, std::string("\x00\x3C\x00\xC0", 4))
-                                        .add("ids", "I32", {1}, std::string(4, '\0'))
-                                        .add("eight", "F8_E4M3", {1, 1}, "x")
-                                        .file());
+  folder.write("model.safetensors",
+               SafetensorsBuilder()
+                   .add("norm.weight", "F16", {2}, std::string("\x00\x3C\x00\xC0", 4))
+                   .add("ids", "I32", {1}, std::string(4, '\0'))
+                   .add("eight", "F8_E4M3", {1, 1}, "x")
+                   .file());
   Opened at(folder.path());
   ASSERT_TRUE(at.checkpoint.has_value());
   EXPECT_EQ(*at.checkpoint->values("norm.weight"), (std::vector<float>{1.0f, -2.0f}));
@@ -381,9 +399,10 @@ TEST(shard_name, five_digits_each_make_a_shard) {
   EXPECT_EQ(shard->number, 2);
   EXPECT_EQ(shard->count, 10);
   EXPECT_EQ(make_shard_name(*shard, ".gguf"), "m-x-00002-of-00010.gguf");
-  for (const char* name : {"m.gguf", "-00001-of-00001.gguf", "m-0001-of-00001.gguf", "m-00000-of-00001.gguf",
-                           "m-00002-of-00001.gguf", "m-0000x-of-00001.gguf", "m_00001-of-00001.gguf",
-                           "m-00001-of-00001.ggu", "m-00001_of-00001.gguf", ""}) {
+  for (const char* name :
+       {"m.gguf", "-00001-of-00001.gguf", "m-0001-of-00001.gguf", "m-00000-of-00001.gguf",
+        "m-00002-of-00001.gguf", "m-0000x-of-00001.gguf", "m_00001-of-00001.gguf",
+        "m-00001-of-00001.ggu", "m-00001_of-00001.gguf", ""}) {
     EXPECT_FALSE(parse_shard_name(name, ".gguf").has_value()) << name;
   }
 }

@@ -1,5 +1,5 @@
-// Small checkpoint files built in memory, and a folder to lay them in. Shared by the tests of tensor
-// and io; sizes and offsets can be falsified after the fact through the returned string.
+// Small checkpoint files built in memory, and a folder to lay them in. Shared by the tests of
+// tensor and io; sizes and offsets can be falsified after the fact through the returned string.
 #pragma once
 
 #include <gtest/gtest.h>

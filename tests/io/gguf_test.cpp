@@ -61,7 +61,9 @@ TEST(gguf, the_published_example_has_its_published_offsets) {
 
 TEST(gguf, metadata_of_every_type_comes_back) {
   GgufBuilder builder;
-  builder.number<uint8_t>("u8", 0, 200).number<int8_t>("i8", 1, -3).number<uint16_t>("u16", 2, 60000);
+  builder.number<uint8_t>("u8", 0, 200)
+      .number<int8_t>("i8", 1, -3)
+      .number<uint16_t>("u16", 2, 60000);
   builder.number<int16_t>("i16", 3, -300).u32("u32", 4000000000u).number<int32_t>("i32", 5, -7);
   builder.number<float>("f32", 6, 1e-5f).number<uint8_t>("yes", 7, 1).text("text", "Grüezi");
   builder.number<uint64_t>("u64", 10, UINT64_MAX).number<int64_t>("i64", 11, INT64_MIN);
@@ -170,7 +172,8 @@ TEST(gguf, unknown_value_types_and_long_strings_are_refused) {
 }
 
 TEST(gguf, names_that_occur_twice_are_refused) {
-  expect_error(Parsed(GgufBuilder().u32("k", 1).u32("k", 2).file()).file, "metadata k occurs twice");
+  expect_error(Parsed(GgufBuilder().u32("k", 1).u32("k", 2).file()).file,
+               "metadata k occurs twice");
   expect_error(Parsed(GgufBuilder()
                           .tensor("t", {1}, 0, test::floats({1}))
                           .tensor("t", {1}, 0, test::floats({1}))
@@ -191,7 +194,8 @@ TEST(gguf, the_alignment_must_be_a_power_of_two) {
     expect_error(Parsed(GgufBuilder().u32("general.alignment", alignment).file()).file,
                  "general.alignment");
   }
-  expect_error(Parsed(GgufBuilder().text("general.alignment", "32").file()).file, "general.alignment");
+  expect_error(Parsed(GgufBuilder().text("general.alignment", "32").file()).file,
+               "general.alignment");
   GgufBuilder builder;
   builder.alignment = 64;
   builder.u32("general.alignment", 64).tensor("t", {1}, 0, test::floats({9}));
@@ -204,9 +208,11 @@ TEST(gguf, dimensions_that_overflow_are_refused) {
   auto with_dims = [](const std::vector<uint64_t>& dims) {
     return GgufBuilder().tensor_at("t", dims, 0, 0).file() + std::string(64, '\0');
   };
-  expect_error(Parsed(with_dims({uint64_t{1} << 40, uint64_t{1} << 40})).file, "its size overflows");
+  expect_error(Parsed(with_dims({uint64_t{1} << 40, uint64_t{1} << 40})).file,
+               "its size overflows");
   expect_error(Parsed(with_dims({UINT64_MAX})).file, "its size overflows");
-  expect_error(Parsed(with_dims({0, uint64_t{1} << 40, uint64_t{1} << 40})).file, "its size overflows");
+  expect_error(Parsed(with_dims({0, uint64_t{1} << 40, uint64_t{1} << 40})).file,
+               "its size overflows");
   expect_error(Parsed(with_dims({1, 1, 1, 1, 1})).file, "found 5 dimensions");
   EXPECT_TRUE(Parsed(with_dims({0, 7})).file.has_value());
   EXPECT_TRUE(Parsed(with_dims({})).file.has_value()) << "a scalar";
@@ -225,10 +231,14 @@ TEST(gguf, offsets_must_be_aligned_inside_and_apart) {
                "tensor t: bytes 0 to 260 lie outside the data of 256 bytes");
   expect_error(Parsed(GgufBuilder().tensor_at("t", {4}, 0, UINT64_MAX - 31).file() + data).file,
                "lie outside the data");
-  expect_error(Parsed(GgufBuilder().tensor_at("a", {16}, 0, 0).tensor_at("b", {4}, 0, 32).file() + data).file,
-               "tensors a and b overlap");
-  expect_error(Parsed(GgufBuilder().tensor_at("a", {4}, 0, 32).tensor_at("b", {4}, 0, 32).file() + data).file,
-               "overlap");
+  expect_error(
+      Parsed(GgufBuilder().tensor_at("a", {16}, 0, 0).tensor_at("b", {4}, 0, 32).file() + data)
+          .file,
+      "tensors a and b overlap");
+  expect_error(
+      Parsed(GgufBuilder().tensor_at("a", {4}, 0, 32).tensor_at("b", {4}, 0, 32).file() + data)
+          .file,
+      "overlap");
 }
 
 TEST(gguf, tensors_of_unknown_type_are_listed_with_their_number) {

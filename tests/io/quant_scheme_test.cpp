@@ -32,7 +32,8 @@ TEST(quant_scheme, published_fp8_configs_are_understood) {
   ASSERT_TRUE(shipped.has_value());
   EXPECT_TRUE(shipped->static_activations);
   EXPECT_EQ(shipped->block_rows, 0);
-  auto blocks = hf(R"({"quant_method":"fp8","activation_scheme":"dynamic","weight_block_size":[128,64]})");
+  auto blocks =
+      hf(R"({"quant_method":"fp8","activation_scheme":"dynamic","weight_block_size":[128,64]})");
   ASSERT_TRUE(blocks.has_value());
   EXPECT_FALSE(blocks->static_activations);
   EXPECT_EQ(blocks->block_rows, 128);
@@ -42,7 +43,8 @@ TEST(quant_scheme, published_fp8_configs_are_understood) {
 TEST(quant_scheme, params_json_says_whether_inputs_have_scales) {
   auto read = [](const char* scheme) {
     return read_mistral_quantization(
-        std::string(R"({"quantization":{"qformat_weight":"fp8_e4m3","qscheme_act":)") + scheme + "}}");
+        std::string(R"({"quantization":{"qformat_weight":"fp8_e4m3","qscheme_act":)") + scheme +
+        "}}");
   };
   EXPECT_TRUE(read("\"TENSOR\"")->static_activations);
   EXPECT_TRUE(read("null")->static_activations);
@@ -141,7 +143,8 @@ TEST(quant_scheme, parts_are_found_by_every_published_name) {
     for (const std::vector<int64_t>& shape : {std::vector<int64_t>{}, {1}, {1, 1}}) {
       Tensors tensors = fp8_tensors();
       tensors.add(std::string("q_proj.") + weight_scale, DType::f32, shape, test::floats({0.5f}));
-      tensors.add(std::string("q_proj.") + input_scale, DType::bf16, shape, std::string("\x00\x3E", 2));
+      tensors.add(std::string("q_proj.") + input_scale, DType::bf16, shape,
+                  std::string("\x00\x3E", 2));
       auto weight = tensors.assemble(kWeight, scheme);
       ASSERT_TRUE(weight.has_value()) << weight.error().message();
       EXPECT_EQ(weight->activation_scale, 0.125f);

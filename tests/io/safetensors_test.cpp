@@ -82,9 +82,12 @@ TEST(safetensors, headers_that_are_not_the_expected_json_are_refused) {
   expect_error(parse(safetensors_file("{\"w\":", "")), "not valid JSON");
   expect_error(parse(safetensors_file(std::string(100, '['), "")), "nested deeper");
   expect_error(parse(with_entry("3", 0)), "tensor w: expected an object");
-  expect_error(parse(with_entry(R"({"shape":[1],"data_offsets":[0,1]})", 1)), "expected dtype, shape");
-  expect_error(parse(with_entry(R"({"dtype":"U8","shape":1,"data_offsets":[0,1]})", 1)), "tensor w");
-  expect_error(parse(with_entry(R"({"dtype":"U8","shape":[1],"data_offsets":[0]})", 1)), "tensor w");
+  expect_error(parse(with_entry(R"({"shape":[1],"data_offsets":[0,1]})", 1)),
+               "expected dtype, shape");
+  expect_error(parse(with_entry(R"({"dtype":"U8","shape":1,"data_offsets":[0,1]})", 1)),
+               "tensor w");
+  expect_error(parse(with_entry(R"({"dtype":"U8","shape":[1],"data_offsets":[0]})", 1)),
+               "tensor w");
   expect_error(parse(with_entry(R"({"dtype":"U8","shape":[1],"data_offsets":[0,1.0]})", 1)),
                "tensor w: data_offsets: expected a number");
   expect_error(parse(with_entry(R"({"dtype":"U8","shape":[-1],"data_offsets":[0,1]})", 1)),
@@ -94,9 +97,9 @@ TEST(safetensors, headers_that_are_not_the_expected_json_are_refused) {
 }
 
 TEST(safetensors, names_that_would_break_a_line_are_refused) {
-  expect_error(parse(safetensors_file(
-                   R"({"a\nb":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", "x")),
-               "the name \"a b\"");
+  expect_error(
+      parse(safetensors_file(R"({"a\nb":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", "x")),
+      "the name \"a b\"");
   expect_error(parse(safetensors_file("{\"" + std::string(2000, 'n') +
                                           R"(":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
                                       "x")),
@@ -111,23 +114,28 @@ TEST(safetensors, a_name_that_occurs_twice_is_refused) {
 TEST(safetensors, sizes_must_agree_with_shape_and_type) {
   expect_error(parse(with_entry(R"({"dtype":"F32","shape":[2,3],"data_offsets":[0,20]})", 20)),
                "data_offsets 0 to 20, expected 24 bytes for F32 [2, 3]");
-  expect_error(parse(with_entry(R"({"dtype":"U8","shape":[1],"data_offsets":[2,1]})", 2)), "tensor w");
+  expect_error(parse(with_entry(R"({"dtype":"U8","shape":[1],"data_offsets":[2,1]})", 2)),
+               "tensor w");
   std::string huge = "1048576,1048576,1048576,1048576";
-  expect_error(parse(with_entry("{\"dtype\":\"F32\",\"shape\":[" + huge + R"(],"data_offsets":[0,0]})", 0)),
-               "tensor w: its size overflows");
+  expect_error(
+      parse(with_entry("{\"dtype\":\"F32\",\"shape\":[" + huge + R"(],"data_offsets":[0,0]})", 0)),
+      "tensor w: its size overflows");
   expect_error(parse(with_entry(
                    R"({"dtype":"F32","shape":[18446744073709551615],"data_offsets":[0,4]})", 4)),
                "overflows");
-  expect_error(parse(with_entry(R"({"dtype":"U8","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,1]})", 1)),
-               "found 9 dimensions");
+  expect_error(
+      parse(with_entry(R"({"dtype":"U8","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,1]})", 1)),
+      "found 9 dimensions");
 }
 
 TEST(safetensors, data_outside_the_file_is_refused) {
   expect_error(parse(with_entry(R"({"dtype":"U8","shape":[9],"data_offsets":[0,9]})", 8)),
                "tensor w: bytes 0 to 9 lie outside the data of 8 bytes");
-  expect_error(parse(with_entry(
-                   R"({"dtype":"U8","shape":[1],"data_offsets":[18446744073709551614,18446744073709551615]})", 8)),
-               "outside the data");
+  expect_error(
+      parse(with_entry(
+          R"({"dtype":"U8","shape":[1],"data_offsets":[18446744073709551614,18446744073709551615]})",
+          8)),
+      "outside the data");
 }
 
 TEST(safetensors, overlaps_gaps_and_leftovers_are_refused) {

@@ -1,5 +1,5 @@
-// A small tokenizer for tests of what stands above tokenizers: the ids of a few special tokens as in
-// tekken's files, one id per byte from 1000 on, and further tokens that a test adds.
+// A small tokenizer for tests of what stands above tokenizers: the ids of a few special tokens as
+// in tekken's files, one id per byte from 1000 on, and further tokens that a test adds.
 #pragma once
 
 #include <array>

@@ -1,5 +1,6 @@
-// Joins the events of a ChatStream as a client joins deltas, and says where they break the rules of a
-// stream: id and name of a call once and first, indices from 0 without gaps, whole characters only.
+// Joins the events of a ChatStream as a client joins deltas, and says where they break the rules of
+// a stream: id and name of a call once and first, indices from 0 without gaps, whole characters
+// only.
 #pragma once
 
 #include <set>
@@ -52,7 +53,8 @@ inline void join_events(const std::vector<ChatEvent>& events, JoinedAnswer& answ
         answer.calls.push_back({event.call_id, event.call_name, ""});
         break;
       case ChatEvent::Kind::tool_call_arguments:
-        if (event.call_index + 1 != static_cast<int32_t>(answer.calls.size()) || event.text.empty()) {
+        if (event.call_index + 1 != static_cast<int32_t>(answer.calls.size()) ||
+            event.text.empty()) {
           broken("arguments belong to the last call");
           break;
         }

@@ -47,7 +47,8 @@ void expect_decodes_to(const WeightView& weight, const TensorView& expected) {
     for (int64_t c = 0; c < kColumns; ++c) {
       float want = load_le<float>(expected.bytes.data() + 4 * (r * kColumns + c));
       if (row[c] != want && ++wrong <= 3) {
-        ADD_FAILURE() << weight.name << " [" << r << ", " << c << "]: " << row[c] << ", not " << want;
+        ADD_FAILURE() << weight.name << " [" << r << ", " << c << "]: " << row[c] << ", not "
+                      << want;
       }
     }
   }
@@ -100,8 +101,8 @@ TEST(weight_format, every_fp8_golden_decodes_exactly) {
     config["quantization_config"] = entry["config"];
     auto scheme = read_hf_quantization(config.dump());
     ASSERT_TRUE(scheme.has_value()) << scheme.error().message();
-    auto weight = assemble_weight(
-        "weight", *scheme, [&](const std::string& part) { return golden.find(part); });
+    auto weight = assemble_weight("weight", *scheme,
+                                  [&](const std::string& part) { return golden.find(part); });
     ASSERT_TRUE(weight.has_value()) << weight.error().message();
     expect_decodes_to(*weight, *golden.find("dequantised"));
     bool has_input = golden.find("activation_scale") || golden.find("input_scale");
@@ -207,9 +208,12 @@ TEST(weight_format, sizes_that_disagree_are_refused) {
                      "tensor w: found 99 bytes, expected 100 for [5, 32] in Q4_1");
   test::expect_error(make_weight_view(FormatId::q4_k, 1, 576, as_bytes(bytes), "w"),
                      "rows of 576 elements do not divide into blocks of 256 (Q4_K)");
-  test::expect_error(make_weight_view(FormatId::f32, INT64_MAX, 1, as_bytes(bytes), "w"), "tensor w");
-  test::expect_error(make_weight_view(FormatId::f32, -1, 1, as_bytes(bytes), "w"), "tensor w");
-  test::expect_error(make_weight_view(FormatId::f32, 1, -1, as_bytes(bytes), "w"), "tensor w");
+  test::expect_error(make_weight_view(FormatId::f32, INT64_MAX, 1, as_bytes(bytes), "w"),
+                     "tensor w");
+  for (auto [rows, columns] : {std::pair{0, 4}, {4, 0}, {-1, 1}, {1, -1}}) {
+    test::expect_error(make_weight_view(FormatId::f32, rows, columns, Bytes(), "w"),
+                       "expected a matrix with elements");
+  }
   test::expect_error(weight_row_bytes(weight_format(FormatId::f32), INT64_MAX), "overflows");
 }
 
