@@ -64,7 +64,7 @@ fi
 rm -f "$log"
 fetch_model
 
-prompt=${1:-"Write two sentences about the sea."}
+prompt=${1:-"Write one sentence about the wind."}
 [[ $# -gt 0 ]] && shift
 echo "> $prompt"
 exec build/release/bise run demo -p "$prompt" "$@"

@@ -77,8 +77,11 @@ Result<Answer> generate_answer(Session& session, const Prompt& prompt, const Sam
   }
   Answer answer;
   Collector collector(answer, sink);
-  std::unique_ptr<ChatStream> stream = session.chat.service->start(prompt.starts_in_thinking, params.seed);
-  TRY(run_engine(session, std::move(sequence), [&](TokenId id) { return stream->push(id); }, collector, answer));
+  std::unique_ptr<ChatStream> stream =
+      session.chat.service->start(prompt.starts_in_thinking, params.seed);
+  TRY(run_engine(
+      session, std::move(sequence), [&](TokenId id) { return stream->push(id); }, collector,
+      answer));
   bool stopped = answer.generated.finish == FinishReason::stop;
   collector.take(stream->finish(stopped ? "stop" : "length"));
   if (answer.generated.finish == FinishReason::cancelled) answer.finish_reason = "cancelled";
@@ -86,8 +89,8 @@ Result<Answer> generate_answer(Session& session, const Prompt& prompt, const Sam
   return answer;
 }
 
-Result<Answer> generate_raw(Session& session, std::vector<TokenId> ids, const SamplingParams& params,
-                            const EventSink& sink) {
+Result<Answer> generate_raw(Session& session, std::vector<TokenId> ids,
+                            const SamplingParams& params, const EventSink& sink) {
   NewSequence sequence;
   sequence.ids = std::move(ids);
   sequence.params = params;
@@ -99,7 +102,9 @@ Result<Answer> generate_raw(Session& session, std::vector<TokenId> ids, const Sa
     if (!text.empty()) list.push_back({ChatEvent::Kind::content, std::move(text), -1, "", "", ""});
     return list;
   };
-  TRY(run_engine(session, std::move(sequence), [&](TokenId id) { return events(detokenizer.push(id)); }, collector, answer));
+  TRY(run_engine(
+      session, std::move(sequence), [&](TokenId id) { return events(detokenizer.push(id)); },
+      collector, answer));
   collector.take(events(detokenizer.flush()));
   answer.finish_reason = finish_reason_name(answer.generated.finish);
   if (collector.failure()) return *collector.failure();

@@ -27,13 +27,13 @@ struct Answer {
 // Gets every event as it arises; an Error (stdout is gone) ends the answer.
 using EventSink = std::function<Result<void>(const ChatEvent&)>;
 
-// Pictures of the prompt are processed here. Prefill shows a progress bar on a terminal. Ctrl-C ends
-// the answer with was_interrupted; what was said until then is in it.
+// Pictures of the prompt are processed here. Prefill shows a progress bar on a terminal. Ctrl-C
+// ends the answer with was_interrupted; what was said until then is in it.
 Result<Answer> generate_answer(Session& session, const Prompt& prompt, const SamplingParams& params,
                                const EventSink& sink);
 // Plain continuation of `ids` without the chat format: content events only.
-Result<Answer> generate_raw(Session& session, std::vector<TokenId> ids, const SamplingParams& params,
-                            const EventSink& sink);
+Result<Answer> generate_raw(Session& session, std::vector<TokenId> ids,
+                            const SamplingParams& params, const EventSink& sink);
 
 struct Speed {
   int64_t prompt_tokens = 0, generated_tokens = 0;

@@ -1,5 +1,5 @@
-// Streams an answer to stdout: reasoning dimmed on a terminal and left out of a pipe, where only the
-// answer itself is wanted.
+// Streams an answer to stdout: reasoning dimmed on a terminal and left out of a pipe, where only
+// the answer itself is wanted.
 #pragma once
 
 #include <string>
@@ -16,7 +16,9 @@ class AnswerWriter {
   Result<void> operator()(const ChatEvent& event);
 
  private:
-  std::string shown(const std::string& text) const { return terminal_ ? terminal_safe(text) : text; }
+  std::string shown(const std::string& text) const {
+    return terminal_ ? terminal_safe(text) : text;
+  }
   bool terminal_, reasoned_ = false, answered_ = false;
   DimText dim_;
 };

@@ -1,5 +1,5 @@
-// `bise bench run`: the speed of one model beside the read bandwidth of the machine, all figures from
-// the same process and minute.
+// `bise bench run`: the speed of one model beside the read bandwidth of the machine, all figures
+// from the same process and minute.
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
@@ -33,13 +33,14 @@ std::vector<int32_t> prompt_ids(const ModelConfig& config, int count, int sequen
   int32_t first = std::min(config.vocab_size / 2, 1000);  // behind the control tokens
   for (int i = 0; i < count; ++i) {
     uint64_t bits = random_bits(1, static_cast<uint64_t>(sequence), static_cast<uint64_t>(i));
-    ids.push_back(first + static_cast<int32_t>(bits % static_cast<uint64_t>(config.vocab_size - first)));
+    ids.push_back(first +
+                  static_cast<int32_t>(bits % static_cast<uint64_t>(config.vocab_size - first)));
   }
   return ids;
 }
 
-// Seconds of `batch` sequences with prompts and answers of these lengths, from the first to the last
-// token of all: `prompt` until each has one token, `decode` for the steps after that.
+// Seconds of `batch` sequences with prompts and answers of these lengths, from the first to the
+// last token of all: `prompt` until each has one token, `decode` for the steps after that.
 struct Seconds {
   double prompt = 0, decode = 0;
 };
@@ -97,9 +98,11 @@ std::string main_format(const Checkpoint& checkpoint) {
   for (const auto& [name, tensor] : checkpoint.tensors()) {
     const WeightFormat* format =
         tensor.dtype == DType::block ? weight_format_of_ggml(tensor.ggml_type) : nullptr;
-    bytes[std::string(format != nullptr ? format->name : dtype_name(tensor.dtype))] += tensor.bytes.size();
+    bytes[std::string(format != nullptr ? format->name : dtype_name(tensor.dtype))] +=
+        tensor.bytes.size();
   }
-  auto most = std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  auto most = std::max_element(bytes.begin(), bytes.end(),
+                               [](const auto& a, const auto& b) { return a.second < b.second; });
   return most == bytes.end() ? "" : most->first;
 }
 
@@ -109,7 +112,8 @@ Result<int> bench_run(const BenchOptions& options) {
       TRY(open_session(options.model, {options.common, false}, make_log(options.common.log_level)));
   const ModelConfig& config = session->model->config();
   int threads = session->backend->num_threads();
-  // A first run touches what is only set up once: cache blocks, scratch memory, pages of the weights.
+  // A first run touches what is only set up once: cache blocks, scratch memory, pages of the
+  // weights.
   TRY(run_batch(*session, options.batch, std::min(options.prefill, 64), 2));
   std::vector<double> prefill, decode, read;
   uint64_t peak = 0;
@@ -132,7 +136,8 @@ Result<int> bench_run(const BenchOptions& options) {
                {"threads", threads},
                {"isa", session->backend->isa()},
                {"load_s", session->load_seconds},
-               {"load_gb_s", static_cast<double>(session->checkpoint->total_bytes()) / session->load_seconds / 1e9},
+               {"load_gb_s", static_cast<double>(session->checkpoint->total_bytes()) /
+                                 session->load_seconds / 1e9},
                {"peak_rss_mb", static_cast<double>(peak) / (1 << 20)},
                {"prefill_tokens", options.prefill},
                {"prefill_max", highest(prefill)},
@@ -149,13 +154,14 @@ Result<int> bench_run(const BenchOptions& options) {
     TRY(write_output(json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"));
     return kExitDone;
   }
-  TRY(write_output(
-      session->path + ", " + session->backend->description() + "\nload     " +
-      format_fixed(session->load_seconds, 2) + " s, peak memory " + format_bytes(peak) + "\nprefill  " +
-      format_fixed(highest(prefill), 1) + " tok/s best, " + format_fixed(median(prefill), 1) + " median, " +
-      format_fixed(tflops, 3) + " TFLOP/s\ndecode   " + format_fixed(highest(decode), 1) + " tok/s best, " +
-      format_fixed(median(decode), 1) + " median, " + format_fixed(decode_gb_s, 2) + " GB/s of " +
-      format_fixed(highest(read), 2) + " GB/s\n"));
+  TRY(write_output(session->path + ", " + session->backend->description() + "\nload     " +
+                   format_fixed(session->load_seconds, 2) + " s, peak memory " +
+                   format_bytes(peak) + "\nprefill  " + format_fixed(highest(prefill), 1) +
+                   " tok/s best, " + format_fixed(median(prefill), 1) + " median, " +
+                   format_fixed(tflops, 3) + " TFLOP/s\ndecode   " +
+                   format_fixed(highest(decode), 1) + " tok/s best, " +
+                   format_fixed(median(decode), 1) + " median, " + format_fixed(decode_gb_s, 2) +
+                   " GB/s of " + format_fixed(highest(read), 2) + " GB/s\n"));
   return kExitDone;
 }
 
@@ -168,17 +174,22 @@ void add_bench_command(CLI::App& app, Action& action) {
   CLI::App* command = bench->add_subcommand("run", "load once, then rounds of prefill and decode");
   command->add_option("MODEL", options->model, "the model")->required();
   command->add_option("--prefill", options->prefill, "tokens of the prompt")
-      ->check(CLI::Range(1, 1 << 20))->capture_default_str();
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
   command->add_option("--decode", options->decode, "decode steps after it")
-      ->check(CLI::Range(1, 1 << 20))->capture_default_str();
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
   command->add_option("--reps", options->reps, "rounds; the best and the median are told")
-      ->check(CLI::Range(1, 10000))->capture_default_str();
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str();
   command->add_option("--batch", options->batch, "sequences at the same time")
-      ->check(CLI::Range(1, 16))->capture_default_str();
+      ->check(CLI::Range(1, 16))
+      ->capture_default_str();
   command->add_flag("--json", options->json, "print one JSON object");
   add_common_options(*command, options->common);
   command->footer(
-      "decode_share: bytes of weights and KV that a step reads, over time, over the read bandwidth\n"
+      "decode_share: bytes of weights and KV that a step reads, over time, over the read "
+      "bandwidth\n"
       "measured between the rounds; decoding starts from an empty context.\n"
       "The peak of matrix arithmetic is not measured, so\n"
       "matrix_peak_tflops and prefill_share are not told.");

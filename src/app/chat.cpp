@@ -52,7 +52,8 @@ class Chat {
     return set_reasoning(reasoning_);
   }
 
-  // An Error ends the program (stdout is gone); whatever else goes wrong is told and the chat goes on.
+  // An Error ends the program (stdout is gone); whatever else goes wrong is told and the chat goes
+  // on.
   Result<void> loop() {
     LineEditor editor("> ");
     std::string text, line;
@@ -89,7 +90,8 @@ class Chat {
   }
 
   void tell(const Result<void>& result, const std::string& done) {
-    std::fprintf(stderr, "%s\n", result ? done.c_str() : ("error: " + result.error().message()).c_str());
+    std::fprintf(stderr, "%s\n",
+                 result ? done.c_str() : ("error: " + result.error().message()).c_str());
   }
 
   void command(const std::string& message) {
@@ -101,8 +103,10 @@ class Chat {
     if (word == "/image") {
       add_image(rest);
     } else if (word == "/reasoning") {
-      bool known = rest == "none" || rest == "high" || contains(session_.chat.service->reasoning_efforts(), rest);
-      tell(known ? set_reasoning(rest) : Error(ErrorCode::invalid_argument, "/reasoning takes none or high"),
+      bool known = rest == "none" || rest == "high" ||
+                   contains(session_.chat.service->reasoning_efforts(), rest);
+      tell(known ? set_reasoning(rest)
+                 : Error(ErrorCode::invalid_argument, "/reasoning takes none or high"),
            "reasoning: " + rest);
     } else if (word == "/system") {
       conversation_.set_system(rest);
@@ -116,7 +120,8 @@ class Chat {
     } else if (word == "/help") {
       std::fputs(kHelp, stderr);
     } else {
-      std::fprintf(stderr, "error: unknown command %s; /help lists them\n", terminal_safe(word).c_str());
+      std::fprintf(stderr, "error: unknown command %s; /help lists them\n",
+                   terminal_safe(word).c_str());
     }
   }
 
@@ -157,17 +162,20 @@ class Chat {
     images_.clear();
     conversation_.add_assistant(answer->content, answer->reasoning);
     if (answer->was_interrupted) std::fputs("(stopped)\n", stderr);
-    if (answer->finish_reason == "length") std::fputs("(the answer ends at its length limit)\n", stderr);
+    if (answer->finish_reason == "length")
+      std::fputs("(the answer ends at its length limit)\n", stderr);
     return {};
   }
 
   Result<Answer> reply() {
     bool reasoning = !reasoning_.empty() && reasoning_ != "none";
-    SamplingParams params = TRY(sampling_params(options_.sampling, session_.generation_config, reasoning));
+    SamplingParams params =
+        TRY(sampling_params(options_.sampling, session_.generation_config, reasoning));
     params.stop_tokens = session_.stop_tokens;
     Prompt prompt = TRY(encode_conversation(session_, conversation_));
     AnswerWriter writer;
-    return generate_answer(session_, prompt, params, [&writer](const ChatEvent& event) { return writer(event); });
+    return generate_answer(session_, prompt, params,
+                           [&writer](const ChatEvent& event) { return writer(event); });
   }
 
   Session& session_;
@@ -197,9 +205,11 @@ void add_chat_command(CLI::App& app, Action& action) {
   auto options = std::make_shared<ChatOptions>();
   CLI::App* command = app.add_subcommand("chat", "a conversation in the terminal");
   command->add_option("MODEL", options->model, "the model")->required();
-  CLI::Option* system = command->add_option(
-      "--system", options->system, "system prompt (default: SYSTEM_PROMPT.txt of the model folder, if any)");
-  command->add_flag("--no-system", options->no_system, "no system prompt of ours")->excludes(system);
+  CLI::Option* system =
+      command->add_option("--system", options->system,
+                          "system prompt (default: SYSTEM_PROMPT.txt of the model folder, if any)");
+  command->add_flag("--no-system", options->no_system, "no system prompt of ours")
+      ->excludes(system);
   command->add_option("--reasoning", options->reasoning, "reasoning effort (default: not sent)")
       ->check(CLI::IsMember({"none", "minimal", "low", "medium", "high", "xhigh", "max"}));
   add_sampling_options(*command, options->sampling);

@@ -1,6 +1,6 @@
-// The commands of `bise`: each function adds one subcommand with its options to the parser. When the
-// command line is read, the chosen one stores what is to be done in `action`; main runs it and turns
-// the result into the exit code.
+// The commands of `bise`: each function adds one subcommand with its options to the parser. When
+// the command line is read, the chosen one stores what is to be done in `action`; main runs it and
+// turns the result into the exit code.
 #pragma once
 
 #include <functional>

@@ -79,7 +79,8 @@ std::string Conversation::request_body() const {
 }
 
 std::string Conversation::saved_form() const {
-  return Json{{"messages", state_->all()}}.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  return Json{{"messages", state_->all()}}.dump(2, ' ', false, Json::error_handler_t::replace) +
+         "\n";
 }
 
 }  // namespace bise

@@ -1,5 +1,5 @@
-// `bise doctor`: what this machine has for running models, measured where that takes under a second,
-// and what to change.
+// `bise doctor`: what this machine has for running models, measured where that takes under a
+// second, and what to change.
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
@@ -36,7 +36,8 @@ std::vector<std::string> advise(const Findings& found) {
   std::vector<std::string> advice;
   const Machine& m = found.machine;
   if (found.isa == "scalar") {
-    advice.push_back("this CPU has no AVX2 with FMA and F16C: answers come from plain loops and will be slow");
+    advice.push_back(
+        "this CPU has no AVX2 with FMA and F16C: answers come from plain loops and will be slow");
   }
   if (m.cpu_quota && *m.cpu_quota + 0.01 < m.online_cores) {
     advice.push_back("the container may use " + format_fixed(*m.cpu_quota, 1) + " of " +
@@ -47,8 +48,9 @@ std::vector<std::string> advise(const Findings& found) {
                      format_bytes(m.memory_total) + " memory; weights and KV cache must fit in it");
   }
   if (m.transparent_huge_pages == "never") {
-    advice.push_back("transparent huge pages are off; `echo madvise > "
-                     "/sys/kernel/mm/transparent_hugepage/enabled` as root saves address look-ups");
+    advice.push_back(
+        "transparent huge pages are off; `echo madvise > "
+        "/sys/kernel/mm/transparent_hugepage/enabled` as root saves address look-ups");
   }
   if (!found.disk) {
     advice.push_back("no model file below " + found.folder +
@@ -110,23 +112,31 @@ std::string as_text(const Findings& found) {
     text.resize(18, ' ');
     return text + value + "\n";
   };
-  std::string quota = m.cpu_quota ? ", limited to " + format_fixed(*m.cpu_quota, 1) + " by cgroup" : "";
-  std::string limit = m.memory_limit ? ", limited to " + format_bytes(*m.memory_limit) + " by cgroup" : "";
+  std::string quota =
+      m.cpu_quota ? ", limited to " + format_fixed(*m.cpu_quota, 1) + " by cgroup" : "";
+  std::string limit =
+      m.memory_limit ? ", limited to " + format_bytes(*m.memory_limit) + " by cgroup" : "";
   std::string text;
   text += line("CPU", m.cpu_model.empty() ? "unknown" : m.cpu_model);
   text += line("features", join(m.cpu_features, "none that the kernels use"));
-  text += line("ISA level", found.isa + " (built in: " + join(build_info().isa_levels, "none") + ")");
-  text += line("cores", std::to_string(m.usable_cores) + " usable of " + std::to_string(m.online_cores) + quota);
-  text += line("memory", format_bytes(m.memory_total) + ", " + format_bytes(m.memory_available) + " available" + limit);
-  text += line("huge pages", "transparent: " + (m.transparent_huge_pages.empty() ? "unknown" : m.transparent_huge_pages) +
-                                 ", reserved: " + std::to_string(m.huge_pages_total) + " of " +
-                                 format_bytes(m.huge_page_bytes));
+  text +=
+      line("ISA level", found.isa + " (built in: " + join(build_info().isa_levels, "none") + ")");
+  text += line("cores", std::to_string(m.usable_cores) + " usable of " +
+                            std::to_string(m.online_cores) + quota);
+  text += line("memory", format_bytes(m.memory_total) + ", " + format_bytes(m.memory_available) +
+                             " available" + limit);
+  text += line(
+      "huge pages",
+      "transparent: " + (m.transparent_huge_pages.empty() ? "unknown" : m.transparent_huge_pages) +
+          ", reserved: " + std::to_string(m.huge_pages_total) + " of " +
+          format_bytes(m.huge_page_bytes));
   text += line("read bandwidth", format_fixed(found.read_gb_s, 1) + " GB/s with " +
                                      std::to_string(m.usable_cores) + " threads");
-  text += line("disk", found.disk ? format_fixed(disk_mb_s(*found.disk), 0) + " MB/s" +
-                                        (found.disk->cached ? " (from the page cache)" : "") + ", " +
-                                        format_bytes(found.disk->bytes) + " of " + found.disk->file
-                                  : "not measured");
+  text +=
+      line("disk", found.disk ? format_fixed(disk_mb_s(*found.disk), 0) + " MB/s" +
+                                    (found.disk->cached ? " (from the page cache)" : "") + ", " +
+                                    format_bytes(found.disk->bytes) + " of " + found.disk->file
+                              : "not measured");
   text += line("GPUs", join(m.gpus, "none"));
   for (const std::string& advice : found.advice) text += line("advice", advice);
   if (found.advice.empty()) text += line("advice", "nothing to change");
@@ -153,8 +163,9 @@ Result<int> doctor(const DoctorOptions& options) {
 void add_doctor_command(CLI::App& app, Action& action) {
   auto options = std::make_shared<DoctorOptions>();
   CLI::App* command = app.add_subcommand("doctor", "what this machine has, and what to change");
-  command->add_option("--folder", options->folder,
-                      "folder whose largest file measures the disk (default: the local model store)");
+  command->add_option(
+      "--folder", options->folder,
+      "folder whose largest file measures the disk (default: the local model store)");
   command->add_flag("--json", options->json, "print one JSON object");
   command->callback([options, &action] { action = [options] { return doctor(*options); }; });
 }

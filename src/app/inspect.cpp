@@ -27,7 +27,9 @@ struct InspectOptions {
   CommonOptions common;
 };
 
-bool contains(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const char* part) {
+  return text.find(part) != std::string::npos;
+}
 bool starts_with(const std::string& text, const char* start) { return text.rfind(start, 0) == 0; }
 bool ends_with(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
@@ -51,12 +53,14 @@ const char* group_of(const std::string& name) {
   }
   if (contains(name, "vision") || starts_with(name, "v.")) return "vision tower";
   if (contains(name, "lm_head") || starts_with(name, "output.")) return "head";
-  if (contains(name, "embed_tokens") || contains(name, "tok_embeddings") || contains(name, "token_embd")) {
+  if (contains(name, "embed_tokens") || contains(name, "tok_embeddings") ||
+      contains(name, "token_embd")) {
     return "embedding";
   }
   if (contains(name, "norm")) return "norms";
   if (contains(name, "attn") || contains(name, "attention")) return "attention";
-  if (contains(name, "mlp") || contains(name, "ffn") || contains(name, "feed_forward")) return "feed-forward";
+  if (contains(name, "mlp") || contains(name, "ffn") || contains(name, "feed_forward"))
+    return "feed-forward";
   return "other";
 }
 
@@ -88,8 +92,8 @@ struct Report {
   std::vector<std::string> warnings;
 };
 
-constexpr const char* kGroupOrder[] = {"embedding", "attention", "feed-forward", "norms",
-                                       "head", "vision tower", "projector", "other"};
+constexpr const char* kGroupOrder[] = {"embedding", "attention",    "feed-forward", "norms",
+                                       "head",      "vision tower", "projector",    "other"};
 
 void count_tensors(const Checkpoint& checkpoint, Report& report) {
   for (const auto& [name, tensor] : checkpoint.tensors()) {
@@ -108,17 +112,20 @@ void check_folder(const Checkpoint& checkpoint, Report& report) {
   bool hf = !checkpoint.file_path("config.json").empty();
   bool mistral = !checkpoint.file_path("params.json").empty();
   if (checkpoint.layout() != Layout::gguf && hf && mistral) {
-    report.warnings.push_back(std::string("the folder holds both config.json and params.json; the ") +
-                              report.layout + " layout was read (--layout chooses)");
+    report.warnings.push_back(
+        std::string("the folder holds both config.json and params.json; the ") + report.layout +
+        " layout was read (--layout chooses)");
   }
   if (checkpoint.layout() == Layout::hf && checkpoint.file_path("generation_config.json").empty()) {
-    report.warnings.push_back("generation_config.json is missing: sampling defaults are the model card's");
+    report.warnings.push_back(
+        "generation_config.json is missing: sampling defaults are the model card's");
   }
   if (checkpoint.layout() != Layout::gguf && checkpoint.file_path("tekken.json").empty()) {
     report.warnings.push_back("tekken.json is missing: without it text cannot be read or written");
   }
   if (report.config && !report.config->vision && report.groups.count("vision tower") != 0) {
-    report.warnings.push_back("the files hold a vision tower, but the configuration has none: pictures are refused");
+    report.warnings.push_back(
+        "the files hold a vision tower, but the configuration has none: pictures are refused");
   }
 }
 
@@ -136,7 +143,8 @@ Result<Report> inspect_model(const InspectOptions& options, const Log& log) {
   } else {
     report.not_runnable = config.error().message();
   }
-  const VisionConfig* vision = report.config && report.config->vision ? &*report.config->vision : nullptr;
+  const VisionConfig* vision =
+      report.config && report.config->vision ? &*report.config->vision : nullptr;
   auto chat = open_chat(report.path, vision, log);
   if (chat) {
     report.chat_format = chat->service->format_name();
@@ -156,26 +164,38 @@ Json groups_json(const Report& report) {
     auto found = report.groups.find(group);
     if (found == report.groups.end()) continue;
     for (const auto& [format, part] : found->second) {
-      groups.push_back({{"group", group}, {"format", format}, {"tensors", part.tensors},
-                        {"parameters", part.parameters}, {"bytes", part.bytes}});
+      groups.push_back({{"group", group},
+                        {"format", format},
+                        {"tensors", part.tensors},
+                        {"parameters", part.parameters},
+                        {"bytes", part.bytes}});
     }
   }
   return groups;
 }
 
 Json config_json(const ModelConfig& c) {
-  Json json = {{"hidden_size", c.hidden_size}, {"num_layers", c.num_layers}, {"num_heads", c.num_heads},
-               {"num_kv_heads", c.num_kv_heads}, {"head_dim", c.head_dim},
-               {"intermediate_size", c.intermediate_size}, {"vocab_size", c.vocab_size},
-               {"tied", c.tied}, {"sliding_window", c.sliding_window}};
-  json["rope"] = {{"theta", c.rope.theta}, {"yarn", c.rope.yarn}, {"factor", c.rope.factor},
+  Json json = {{"hidden_size", c.hidden_size},
+               {"num_layers", c.num_layers},
+               {"num_heads", c.num_heads},
+               {"num_kv_heads", c.num_kv_heads},
+               {"head_dim", c.head_dim},
+               {"intermediate_size", c.intermediate_size},
+               {"vocab_size", c.vocab_size},
+               {"tied", c.tied},
+               {"sliding_window", c.sliding_window}};
+  json["rope"] = {{"theta", c.rope.theta},
+                  {"yarn", c.rope.yarn},
+                  {"factor", c.rope.factor},
                   {"original_context", c.rope.original_context},
                   {"attention_factor", c.rope.attention_factor},
                   {"query_scaling_beta", c.rope.query_scaling_beta}};
   json["vision"] = Json();
   if (c.vision) {
-    json["vision"] = {{"hidden_size", c.vision->hidden_size}, {"num_layers", c.vision->num_layers},
-                      {"patch_size", c.vision->patch_size}, {"image_size", c.vision->image_size},
+    json["vision"] = {{"hidden_size", c.vision->hidden_size},
+                      {"num_layers", c.vision->num_layers},
+                      {"patch_size", c.vision->patch_size},
+                      {"image_size", c.vision->image_size},
                       {"spatial_merge_size", c.vision->spatial_merge_size}};
   }
   return json;
@@ -212,19 +232,23 @@ std::string report_text(const Report& report) {
   if (report.config) {
     const ModelConfig& c = *report.config;
     text += line("architecture", c.architecture + (c.name.empty() ? "" : " (" + c.name + ")"));
-    text += line("shape", std::to_string(c.num_layers) + " layers, hidden " + std::to_string(c.hidden_size) +
-                              ", heads " + std::to_string(c.num_heads) + "/" + std::to_string(c.num_kv_heads) +
+    text += line("shape", std::to_string(c.num_layers) + " layers, hidden " +
+                              std::to_string(c.hidden_size) + ", heads " +
+                              std::to_string(c.num_heads) + "/" + std::to_string(c.num_kv_heads) +
                               " of " + std::to_string(c.head_dim) + ", feed-forward " +
                               std::to_string(c.intermediate_size) + ", vocabulary " +
                               std::to_string(c.vocab_size) + (c.tied ? ", tied head" : ""));
-    text += line("context", format_count(static_cast<uint64_t>(std::max<int64_t>(c.context_length, 0))) + " tokens" +
-                                (c.rope.yarn ? ", YaRN factor " + format_fixed(c.rope.factor, 0) + " over " +
-                                                   format_count(static_cast<uint64_t>(c.rope.original_context))
-                                             : ""));
-    text += line("vision", c.vision ? std::to_string(c.vision->num_layers) + " layers, patches of " +
-                                          std::to_string(c.vision->patch_size) + ", pictures up to " +
-                                          std::to_string(c.vision->image_size) + " pixels"
-                                    : "none");
+    text += line("context",
+                 format_count(static_cast<uint64_t>(std::max<int64_t>(c.context_length, 0))) +
+                     " tokens" +
+                     (c.rope.yarn ? ", YaRN factor " + format_fixed(c.rope.factor, 0) + " over " +
+                                        format_count(static_cast<uint64_t>(c.rope.original_context))
+                                  : ""));
+    text +=
+        line("vision", c.vision ? std::to_string(c.vision->num_layers) + " layers, patches of " +
+                                      std::to_string(c.vision->patch_size) + ", pictures up to " +
+                                      std::to_string(c.vision->image_size) + " pixels"
+                                : "none");
   } else {
     text += line("not runnable", report.not_runnable);
   }
@@ -240,7 +264,8 @@ std::string report_text(const Report& report) {
     }
     text += line(std::string("  ") + group, parts);
   }
-  text += line("chat format", report.chat_format.empty() ? "none: " + report.chat_problem : report.chat_format);
+  text += line("chat format",
+               report.chat_format.empty() ? "none: " + report.chat_problem : report.chat_format);
   for (const std::string& warning : report.warnings) text += line("warning", warning);
   return text;
 }
@@ -257,7 +282,9 @@ Result<int> inspect(const InspectOptions& options) {
     Json rows = Json::array();
     for (const auto& [name, tensor] : checkpoint.tensors()) {
       if (options.json) {
-        rows.push_back({{"name", name}, {"format", format_of(tensor)}, {"shape", tensor.shape},
+        rows.push_back({{"name", name},
+                        {"format", format_of(tensor)},
+                        {"shape", tensor.shape},
                         {"bytes", tensor.bytes.size()}});
       } else {
         text += name + "  " + format_of(tensor) + "  " + shape_text(tensor.shape) + "  " +

@@ -1,10 +1,13 @@
 #include "app/line_editor.h"
 
 #include <histedit.h>
+#include <langinfo.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <clocale>
 #include <cstdio>
+#include <cstring>
 
 #include "app/terminal.h"
 
@@ -27,6 +30,12 @@ char* prompt_of(EditLine* editor) {
   return static_cast<char*>(text);
 }
 
+// libedit reads characters by the locale; what we read and write is UTF-8 everywhere.
+void choose_utf8() {
+  std::setlocale(LC_CTYPE, "");
+  if (std::strcmp(nl_langinfo(CODESET), "UTF-8") != 0) std::setlocale(LC_CTYPE, "C.UTF-8");
+}
+
 }  // namespace
 
 LineEditor::LineEditor(std::string prompt) : state_(std::make_unique<State>()) {
@@ -34,6 +43,7 @@ LineEditor::LineEditor(std::string prompt) : state_(std::make_unique<State>()) {
   State& s = *state_;
   s.prompt = std::move(prompt);
   if (!stdin_is_terminal() || !stdout_is_terminal()) return;
+  choose_utf8();
   s.editor = el_init("bise", stdin, stdout, stderr);
   if (s.editor == nullptr) return;
   s.history = history_init();

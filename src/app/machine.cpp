@@ -48,7 +48,8 @@ uint64_t kib_field(const std::string& text, const std::string& key) {
 }
 
 std::optional<uint64_t> cgroup_memory_limit() {
-  for (const char* path : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
+  for (const char* path :
+       {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
     std::string text = read_small(path);
     uint64_t limit = number(text);
     // "max", or a number near 2^63, is no limit.
@@ -62,7 +63,8 @@ std::optional<double> cgroup_cpu_quota() {
   double quota = 0, period = 0;
   if (v2 >> quota >> period && period > 0) return quota / period;
   double v1 = std::strtod(read_small("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").c_str(), nullptr);
-  double v1_period = std::strtod(read_small("/sys/fs/cgroup/cpu/cpu.cfs_period_us").c_str(), nullptr);
+  double v1_period =
+      std::strtod(read_small("/sys/fs/cgroup/cpu/cpu.cfs_period_us").c_str(), nullptr);
   if (v1 > 0 && v1_period > 0) return v1 / v1_period;
   return std::nullopt;
 }
@@ -82,7 +84,8 @@ std::vector<std::string> useful_features(const std::string& flags) {
 std::vector<std::string> find_gpus() {
   std::vector<std::string> gpus;
   std::error_code ec;
-  for (fs::directory_iterator it("/proc/driver/nvidia/gpus", ec), end; !ec && it != end; it.increment(ec)) {
+  for (fs::directory_iterator it("/proc/driver/nvidia/gpus", ec), end; !ec && it != end;
+       it.increment(ec)) {
     std::string model = field(read_small(it->path().string() + "/information"), "Model");
     gpus.push_back(model.empty() ? it->path().filename().string() : model);
   }

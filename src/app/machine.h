@@ -12,10 +12,10 @@ struct Machine {
   std::string cpu_model;
   std::vector<std::string> cpu_features;  // those our kernels could use
   int online_cores = 0, usable_cores = 0;
-  std::optional<double> cpu_quota;        // cores' worth, by cgroup
+  std::optional<double> cpu_quota;  // cores' worth, by cgroup
   uint64_t memory_total = 0, memory_available = 0;
-  std::optional<uint64_t> memory_limit;   // by cgroup
-  std::string transparent_huge_pages;     // always | madvise | never, empty: unknown
+  std::optional<uint64_t> memory_limit;  // by cgroup
+  std::string transparent_huge_pages;    // always | madvise | never, empty: unknown
   uint64_t huge_pages_total = 0, huge_page_bytes = 0;
   std::vector<std::string> gpus;
 };

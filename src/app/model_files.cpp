@@ -16,7 +16,8 @@ Result<OpenChat> open_tekken(const std::string& path) {
   return chat;
 }
 
-Result<OpenChat> open_gguf_chat(const std::string& path, const VisionConfig* vision, const Log& log) {
+Result<OpenChat> open_gguf_chat(const std::string& path, const VisionConfig* vision,
+                                const Log& log) {
   OpenChat chat;
   chat.path = path;
   chat.gguf = std::make_unique<GgufFile>(TRY(GgufFile::open(path)));
@@ -32,7 +33,8 @@ Result<OpenChat> open_gguf_chat(const std::string& path, const VisionConfig* vis
     image.max_image_size = vision->image_size;
     image.spatial_merge_size = vision->spatial_merge_size;
   }
-  chat.service = TRY(create_gguf_chat(*chat.gguf, log, vision == nullptr ? nullptr : &image).with_context(path));
+  chat.service = TRY(
+      create_gguf_chat(*chat.gguf, log, vision == nullptr ? nullptr : &image).with_context(path));
   return chat;
 }
 
@@ -67,15 +69,17 @@ Result<OpenChat> open_chat(const std::string& path, const VisionConfig* vision, 
   if (file_exists(path + "/tekken.json")) return open_tekken(path + "/tekken.json");
   if (file_exists(path + "/tokenizer.json")) {
     return Error(ErrorCode::unsupported,
-                 path + " has tokenizer.json but no tekken.json; put the tekken.json of the model "
-                        "beside it (the Mistral repositories publish both)");
+                 path +
+                     " has tokenizer.json but no tekken.json; put the tekken.json of the model "
+                     "beside it (the Mistral repositories publish both)");
   }
   return Error(ErrorCode::not_found, path + " has no tokenizer; expected tekken.json in it");
 }
 
 Error vocabulary_mismatch(const OpenChat& chat, const ModelConfig& config) {
   return Error(ErrorCode::invalid_argument,
-               chat.path + ": the tokenizer has " + std::to_string(chat.service->tokenizer().vocab_size()) +
+               chat.path + ": the tokenizer has " +
+                   std::to_string(chat.service->tokenizer().vocab_size()) +
                    " tokens, the model's vocabulary " + std::to_string(config.vocab_size) +
                    "; use the tokenizer file that was published with the model");
 }

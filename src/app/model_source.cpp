@@ -31,8 +31,8 @@ bool is_later_shard(const std::string& name) {
   size_t of = name.rfind("-of-");
   if (of == std::string::npos || of < 6) return false;
   std::string number = name.substr(of - 5, 5);
-  return number != "00001" && std::all_of(number.begin(), number.end(),
-                                          [](char c) { return c >= '0' && c <= '9'; });
+  return number != "00001" &&
+         std::all_of(number.begin(), number.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
 // Model files of a folder: .gguf, first shards only, no vision projectors.
@@ -62,8 +62,9 @@ Result<std::string> resolve_folder(const std::string& folder) {
                      " GGUF models; name one of them as MODEL:" + names);
   }
   return Error(ErrorCode::not_found,
-               folder + " holds no model: expected config.json (Hugging Face layout), params.json "
-                        "(Mistral layout) or a .gguf file");
+               folder +
+                   " holds no model: expected config.json (Hugging Face layout), params.json "
+                   "(Mistral layout) or a .gguf file");
 }
 
 // The snapshot that `main` points to, or the only one.
@@ -71,20 +72,24 @@ Result<std::string> resolve_snapshot(const std::string& repository) {
   std::error_code ec;
   if (auto commit = read_file(repository + "/refs/main", 4096)) {
     std::string id = *commit;
-    while (!id.empty() && (id.back() == '\n' || id.back() == '\r' || id.back() == ' ')) id.pop_back();
-    bool plain = !id.empty() && id[0] != '.' && std::all_of(id.begin(), id.end(), is_name_character);
+    while (!id.empty() && (id.back() == '\n' || id.back() == '\r' || id.back() == ' '))
+      id.pop_back();
+    bool plain =
+        !id.empty() && id[0] != '.' && std::all_of(id.begin(), id.end(), is_name_character);
     std::string folder = repository + "/snapshots/" + id;
     if (plain && folder_exists(folder)) return resolve_folder(folder);
     return Error(ErrorCode::not_found, repository + "/refs/main names the snapshot " + id +
                                            ", which is not there; fetch the repository again");
   }
   std::vector<std::string> snapshots;
-  for (fs::directory_iterator it(repository + "/snapshots", ec), end; !ec && it != end; it.increment(ec)) {
+  for (fs::directory_iterator it(repository + "/snapshots", ec), end; !ec && it != end;
+       it.increment(ec)) {
     snapshots.push_back(it->path().string());
   }
   if (snapshots.size() == 1) return resolve_folder(snapshots[0]);
-  return Error(ErrorCode::not_found, repository + " has " + std::to_string(snapshots.size()) +
-                                         " snapshots and no refs/main; give the snapshot's folder as MODEL");
+  return Error(ErrorCode::not_found,
+               repository + " has " + std::to_string(snapshots.size()) +
+                   " snapshots and no refs/main; give the snapshot's folder as MODEL");
 }
 
 }  // namespace
@@ -93,11 +98,13 @@ ModelPlaces model_places_from_environment() {
   std::string home = environment("HOME");
   auto first_of = [](std::initializer_list<std::string> candidates) {
     for (const std::string& path : candidates) {
-      if (!path.empty() && path[0] != '\0') return path;
+      if (!path.empty()) return path;
     }
     return std::string();
   };
-  auto below = [](const std::string& root, const char* rest) { return root.empty() ? "" : root + rest; };
+  auto below = [](const std::string& root, const char* rest) {
+    return root.empty() ? "" : root + rest;
+  };
   ModelPlaces places;
   places.store = first_of({environment("BISE_HOME"), below(environment("XDG_DATA_HOME"), "/bise"),
                            below(home, "/.local/share/bise")});
@@ -109,22 +116,26 @@ ModelPlaces model_places_from_environment() {
 }
 
 bool is_store_name(const std::string& name) {
-  return !name.empty() && name[0] != '.' && std::all_of(name.begin(), name.end(), is_name_character);
+  return !name.empty() && name[0] != '.' &&
+         std::all_of(name.begin(), name.end(), is_name_character);
 }
 
 Result<std::string> resolve_model(const std::string& name, const ModelPlaces& places) {
   if (name.empty()) {
-    return Error(ErrorCode::invalid_argument, "MODEL is empty; give a folder, a .gguf file or a name");
+    return Error(ErrorCode::invalid_argument,
+                 "MODEL is empty; give a folder, a .gguf file or a name");
   }
   if (file_exists(name)) {
     if (ends_with(name, ".gguf")) return name;
-    return Error(ErrorCode::invalid_argument,
-                 name + " is a file but not a .gguf; MODEL is a .gguf file, a model folder or a name");
+    return Error(
+        ErrorCode::invalid_argument,
+        name + " is a file but not a .gguf; MODEL is a .gguf file, a model folder or a name");
   }
   if (folder_exists(name)) return resolve_folder(name);
   std::string tried = "path " + name;
   if (is_store_name(name) && !places.store.empty()) {
-    for (const std::string& path : {places.store + "/" + name, places.store + "/" + name + ".gguf"}) {
+    for (const std::string& path :
+         {places.store + "/" + name, places.store + "/" + name + ".gguf"}) {
       if (folder_exists(path)) return resolve_folder(path);
       if (file_exists(path)) return path;
       tried += ", " + path;
@@ -180,8 +191,9 @@ Result<std::vector<StoredModel>> list_store(const ModelPlaces& places) {
 
 Result<void> remove_from_store(const std::string& name, const ModelPlaces& places) {
   if (!is_store_name(name)) {
-    return Error(ErrorCode::invalid_argument,
-                 "\"" + name + "\" is not a store name: letters, digits, '.', '_' and '-' are allowed");
+    return Error(
+        ErrorCode::invalid_argument,
+        "\"" + name + "\" is not a store name: letters, digits, '.', '_' and '-' are allowed");
   }
   std::error_code ec;
   for (const std::string& path : {places.store + "/" + name, places.store + "/" + name + ".gguf"}) {
@@ -190,8 +202,8 @@ Result<void> remove_from_store(const std::string& name, const ModelPlaces& place
     if (ec) return Error(ErrorCode::io, path + ": " + ec.message());
     return {};
   }
-  return Error(ErrorCode::not_found, "no model " + name + " in " + places.store +
-                                         "; `bise list` shows what is there");
+  return Error(ErrorCode::not_found,
+               "no model " + name + " in " + places.store + "; `bise list` shows what is there");
 }
 
 }  // namespace bise

@@ -16,7 +16,8 @@ struct ModelPlaces {
   std::string hf_cache;  // folders models--org--name
 };
 // BISE_HOME (else XDG_DATA_HOME/bise, else ~/.local/share/bise) /models;
-// HF_HUB_CACHE (else HF_HOME/hub, else XDG_CACHE_HOME/huggingface/hub, else ~/.cache/huggingface/hub).
+// HF_HUB_CACHE (else HF_HOME/hub, else XDG_CACHE_HOME/huggingface/hub, else
+// ~/.cache/huggingface/hub).
 ModelPlaces model_places_from_environment();
 
 // The path of a folder or of a .gguf file. Not found: one line with every place that was tried.

@@ -16,8 +16,8 @@ namespace bise {
 // Everything before the data; a multiple of 64 bytes.
 std::string npy_header(const std::vector<int64_t>& shape);
 
-// Writes rows as they come, so that an array need not be in memory as a whole. The file appears under
-// its name on close(), which fails when the values written are not as many as the shape says.
+// Writes rows as they come, so that an array need not be in memory as a whole. The file appears
+// under its name on close(), which fails when the values written are not as many as the shape says.
 class NpyWriter {
  public:
   static Result<NpyWriter> create(const std::string& path, const std::vector<int64_t>& shape);

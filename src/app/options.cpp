@@ -30,14 +30,17 @@ void add_file_options(CLI::App& command, CommonOptions& options) {
       ->check(CLI::IsMember({"auto", "hf", "mistral", "gguf"}))
       ->envname("BISE_LAYOUT")
       ->capture_default_str();
-  command.add_option("--mmproj", options.mmproj,
-                     "vision projector of a GGUF model (default: mmproj*.gguf beside it)")
+  command
+      .add_option("--mmproj", options.mmproj,
+                  "vision projector of a GGUF model (default: mmproj*.gguf beside it)")
       ->envname("BISE_MMPROJ");
-  command.add_flag("--language-model-only", options.language_model_only,
-                   "leave the vision tower out; pictures are then refused")
+  command
+      .add_flag("--language-model-only", options.language_model_only,
+                "leave the vision tower out; pictures are then refused")
       ->envname("BISE_LANGUAGE_MODEL_ONLY");
-  command.add_flag("--trust-config", options.trust_config,
-                   "keep a RoPE configuration that is recognised as wrong instead of correcting it")
+  command
+      .add_flag("--trust-config", options.trust_config,
+                "keep a RoPE configuration that is recognised as wrong instead of correcting it")
       ->envname("BISE_TRUST_CONFIG");
   add_log_level(command, options);
 }
@@ -51,13 +54,15 @@ void add_common_options(CLI::App& command, CommonOptions& options) {
       ->check(CLI::IsMember({"auto", "scalar", "avx2", "avx512", "amx"}))
       ->envname("BISE_ISA")
       ->capture_default_str();
-  command.add_option("--precision", options.precision,
-                     "fast, or reference: float32 activations, at least float32 sums, KV in float32")
+  command
+      .add_option("--precision", options.precision,
+                  "fast, or reference: float32 activations, at least float32 sums, KV in float32")
       ->check(CLI::IsMember({"fast", "reference"}))
       ->envname("BISE_PRECISION")
       ->capture_default_str();
-  command.add_option("--kv-cache-dtype", options.kv_cache_dtype,
-                     "type of the KV cache; auto: bf16, with --precision reference f32")
+  command
+      .add_option("--kv-cache-dtype", options.kv_cache_dtype,
+                  "type of the KV cache; auto: bf16, with --precision reference f32")
       ->check(CLI::IsMember({"auto", "bf16", "f16", "f32"}))
       ->envname("BISE_KV_CACHE_DTYPE")
       ->capture_default_str();
@@ -65,18 +70,21 @@ void add_common_options(CLI::App& command, CommonOptions& options) {
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->envname("BISE_BACKEND")
       ->capture_default_str();
-  command.add_option("--context", options.context,
-                     "largest prompt and answer together, in tokens; 0: the model's, as far as half of "
-                     "the free memory holds its KV cache")
+  command
+      .add_option(
+          "--context", options.context,
+          "largest prompt and answer together, in tokens; 0: the model's")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
       ->envname("BISE_CONTEXT")
       ->capture_default_str();
-  command.add_flag("--fp8-static-activations", options.fp8_static_activations,
-                   "quantise the inputs of FP8 layers by the checkpoint's scales, as GPUs do")
+  command
+      .add_flag("--fp8-static-activations", options.fp8_static_activations,
+                "quantise the inputs of FP8 layers by the checkpoint's scales, as GPUs do")
       ->envname("BISE_FP8_STATIC_ACTIVATIONS");
-  command.add_option("--image-processing", options.image_processing,
-                     "whose image resizing is reproduced; auto: mistral-common for consolidated "
-                     "checkpoints, else torch (transformers)")
+  command
+      .add_option("--image-processing", options.image_processing,
+                  "whose image resizing is reproduced; auto: mistral-common for consolidated "
+                  "checkpoints, else torch (transformers); probe logits and generate: torch")
       ->check(CLI::IsMember({"auto", "torch", "mistral-common"}))
       ->envname("BISE_IMAGE_PROCESSING")
       ->capture_default_str();
@@ -87,8 +95,8 @@ Log make_log(const std::string& level) {
   auto sink = std::make_shared<spdlog::sinks::stderr_color_sink_mt>();
   auto logger = std::make_shared<spdlog::logger>("bise", sink);
   logger->set_pattern("%^%l%$: %v");
-  logger->set_level(level == "debug"  ? spdlog::level::debug
-                    : level == "info" ? spdlog::level::info
+  logger->set_level(level == "debug"   ? spdlog::level::debug
+                    : level == "info"  ? spdlog::level::info
                     : level == "error" ? spdlog::level::err
                                        : spdlog::level::warn);
   struct Said {
@@ -111,30 +119,38 @@ Log make_log(const std::string& level) {
 }
 
 void add_sampling_options(CLI::App& command, SamplingOptions& options) {
-  command.add_option("--max-tokens", options.max_tokens,
-                     "longest answer in tokens; 0: to the end of the context")
+  command
+      .add_option("--max-tokens", options.max_tokens,
+                  "longest answer in tokens; 0: to the end of the context")
       ->check(CLI::Range(0, 1 << 24))
       ->capture_default_str();
-  command.add_option("--temperature", options.temperature,
-                     "0: greedy (default: the checkpoint's generation_config.json, else 0.7)")
+  command
+      .add_option("--temperature", options.temperature,
+                  "0: greedy (default: the checkpoint's generation_config.json, else 0.7)")
       ->check(CLI::Range(0.0, 2.0));
-  command.add_option("--top-p", options.top_p,
-                     "nucleus, above 0 (default: generation_config.json, else 0.95 with reasoning, 1 "
-                     "without)")
+  command
+      .add_option("--top-p", options.top_p,
+                  "nucleus, above 0 (default: generation_config.json, else 0.95 with reasoning, 1 "
+                  "without)")
       ->check(CLI::Range(0.0, 1.0));
-  command.add_option("--top-k", options.top_k,
-                     "keep the k best tokens; 0: all (default: generation_config.json, else 0)")
+  command
+      .add_option("--top-k", options.top_k,
+                  "keep the k best tokens; 0: all (default: generation_config.json, else 0)")
       ->check(CLI::Range(-1, 1 << 24));
-  command.add_option("--min-p", options.min_p,
-                     "drop tokens less likely than this share of the best one (default: "
-                     "generation_config.json, else 0)")
+  command
+      .add_option("--min-p", options.min_p,
+                  "drop tokens less likely than this share of the best one (default: "
+                  "generation_config.json, else 0)")
       ->check(CLI::Range(0.0, 1.0));
-  command.add_option("--repetition-penalty", options.repetition_penalty,
-                     "over prompt and answer; 1: none (default: generation_config.json, else 1)")
+  command
+      .add_option("--repetition-penalty", options.repetition_penalty,
+                  "over prompt and answer; 1: none (default: generation_config.json, else 1)")
       ->check(CLI::Range(0.01, 100.0));
-  command.add_option("--presence-penalty", options.presence_penalty, "over the answer (default: 0)")
+  command
+      .add_option("--presence-penalty", options.presence_penalty, "over the answer (default: 0)")
       ->check(CLI::Range(-2.0, 2.0));
-  command.add_option("--frequency-penalty", options.frequency_penalty, "over the answer (default: 0)")
+  command
+      .add_option("--frequency-penalty", options.frequency_penalty, "over the answer (default: 0)")
       ->check(CLI::Range(-2.0, 2.0));
   command.add_option("--seed", options.seed,
                      "the same seed gives the same text (default: a new one each time)");
@@ -149,7 +165,8 @@ Result<SamplingParams> sampling_params(const SamplingOptions& options,
     const std::string path = "generation_config.json";
     Json config = TRY(parse_json(generation_config).with_context(path));
     if (!config.is_object()) {
-      return Error(ErrorCode::corrupt, path + ": expected an object, found " + json_type_name(config));
+      return Error(ErrorCode::corrupt,
+                   path + ": expected an object, found " + json_type_name(config));
     }
     params.temperature = TRY(json_number(config, "temperature", params.temperature, path));
     params.top_p = TRY(json_number(config, "top_p", params.top_p, path));

@@ -21,7 +21,7 @@ struct CommonOptions {
   std::string precision = "fast";
   std::string kv_cache_dtype = "auto";
   std::string backend = "auto";
-  int64_t context = 0;  // tokens; 0: chosen from model and memory
+  int64_t context = 0;  // tokens; 0: the model's
   bool language_model_only = false;
   bool trust_config = false;
   bool fp8_static_activations = false;

@@ -39,7 +39,9 @@ const char* code_name(ErrorCode code) {
 }
 
 size_t skip_blanks(std::string_view text, size_t at) {
-  while (at < text.size() && (text[at] == ' ' || text[at] == '\t' || text[at] == '\r' || text[at] == '\n')) ++at;
+  while (at < text.size() &&
+         (text[at] == ' ' || text[at] == '\t' || text[at] == '\r' || text[at] == '\n'))
+    ++at;
   return at;
 }
 // The byte behind a string that begins at `at`, or the end of the text when it is not closed.
@@ -82,7 +84,8 @@ std::string cut_member(std::string& line, std::string_view member) {
     at = skip_blanks(line, at);
     if (at >= line.size() || line[at] != '"') return "";
     size_t key_end = skip_string(line, at);
-    bool found = key_end - at == member.size() + 2 && line.compare(at + 1, member.size(), member) == 0;
+    bool found =
+        key_end - at == member.size() + 2 && line.compare(at + 1, member.size(), member) == 0;
     at = skip_blanks(line, key_end);
     if (at >= line.size() || line[at] != ':') return "";
     at = skip_blanks(line, at + 1);
@@ -110,9 +113,10 @@ Json with_id(const Json& id, const Json& answer) {
 }  // namespace
 
 Json Probe::error_answer(const Error& error) const {
-  return {{"error", {{"message", error.message()},
-                     {"param", error.param().empty() ? Json() : Json(error.param())},
-                     {"code", code_name(error.code())}}}};
+  return {{"error",
+           {{"message", error.message()},
+            {"param", error.param().empty() ? Json() : Json(error.param())},
+            {"code", code_name(error.code())}}}};
 }
 
 Error bad_field(const std::string& field, const std::string& problem) {
@@ -131,14 +135,16 @@ Result<void> allow_fields(const Json& line, std::initializer_list<const char*> k
 
 Result<std::vector<TokenId>> token_ids(const Json& line, const char* key, TokenId vocab_size) {
   auto found = line.find(key);
-  if (found == line.end() || !found->is_array()) return bad_field(key, "expected a list of token ids");
+  if (found == line.end() || !found->is_array())
+    return bad_field(key, "expected a list of token ids");
   std::vector<TokenId> ids;
   ids.reserve(found->size());
   for (const Json& item : *found) {
     bool fits = item.is_number_integer() && item >= 0 && item < vocab_size;
     if (!fits) {
-      return bad_field(key, "item " + std::to_string(ids.size()) + " is " + item.dump().substr(0, 40) +
-                                ", expected an id from 0 to " + std::to_string(vocab_size - 1));
+      return bad_field(key, "item " + std::to_string(ids.size()) + " is " +
+                                item.dump().substr(0, 40) + ", expected an id from 0 to " +
+                                std::to_string(vocab_size - 1));
     }
     ids.push_back(item.get<TokenId>());
   }
@@ -194,8 +200,9 @@ Result<void> answer_line(Probe& probe, std::string line,
   limits.max_bytes = kMaxLineBytes;
   Result<Json> parsed = parse_json(line, limits);
   if (parsed && !parsed->is_object()) {
-    parsed = Error(ErrorCode::invalid_argument,
-                   std::string("expected a JSON object on the line, found ") + json_type_name(*parsed));
+    parsed =
+        Error(ErrorCode::invalid_argument,
+              std::string("expected a JSON object on the line, found ") + json_type_name(*parsed));
   }
   // The line itself is at fault: always the general form, whatever the probe's own is.
   if (!parsed) return write(dump(probe.Probe::error_answer(parsed.error())));
@@ -226,7 +233,8 @@ Result<void> run_probe(Probe& probe, int input,
     bool skipped = std::exchange(too_long, false);
     if (skipped) {
       return write(dump(probe.Probe::error_answer(
-          Error(ErrorCode::too_large, "the line is longer than " + std::to_string(kMaxLineBytes) + " bytes"))));
+          Error(ErrorCode::too_large,
+                "the line is longer than " + std::to_string(kMaxLineBytes) + " bytes"))));
     }
     if (skip_blanks(text, 0) == text.size()) return {};
     return answer_line(probe, std::move(text), write);
@@ -235,7 +243,8 @@ Result<void> run_probe(Probe& probe, int input,
     ssize_t got = read(input, buffer.data(), buffer.size());
     if (interrupted()) return Error(ErrorCode::cancelled, "interrupted");
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return Error(ErrorCode::io, std::string("cannot read standard input: ") + strerror(errno));
+    if (got < 0)
+      return Error(ErrorCode::io, std::string("cannot read standard input: ") + strerror(errno));
     if (got == 0) break;
     std::string_view rest(buffer.data(), static_cast<size_t>(got));
     while (!rest.empty()) {
@@ -271,23 +280,32 @@ Result<int> probe_command(const ProbeOptions& options) {
 void add_probe_command(CLI::App& app, Action& action) {
   auto options = std::make_shared<ProbeOptions>();
   CLI::App* command = app.add_subcommand(
-      "probe", "JSON lines in, JSON lines out: the parts of the program, for tests and bug reports");
+      "probe",
+      "JSON lines in, JSON lines out: the parts of the program, for tests and bug reports");
   command->add_option("WHAT", options->what, "which part")
       ->required()
-      ->check(CLI::IsMember({"tokenize", "encode", "parse", "logits", "generate", "image", "tensor"}));
-  command->add_option("MODEL", options->model,
-                      "the model; for tokenize, encode and parse also a bare tekken.json")
+      ->check(
+          CLI::IsMember({"tokenize", "encode", "parse", "logits", "generate", "image", "tensor"}));
+  command
+      ->add_option("MODEL", options->model,
+                   "the model; for tokenize, encode and parse also a bare tekken.json")
       ->required();
   add_common_options(*command, options->common);
   command->footer(
       "One JSON object per line on stdin; `id` is repeated in every answer. A bad line gets\n"
       "{\"error\": {\"message\", \"param\", \"code\"}} and the run goes on.\n"
-      "  tokenize  {\"text\"} -> {\"ids\"}, or {\"decode\": [ids], \"keep_special\"} -> {\"text\"}\n"
-      "  encode    {\"request\": {chat-completions body}, \"strict\"} -> {\"ids\", \"image_grid\"}\n"
-      "  parse     {\"ids\", \"finish\": stop|length, \"start\": content|think, \"stream\"} -> message or deltas\n"
-      "  logits    {\"ids\" or \"text\", \"images\": [files], \"positions\", \"top\", \"dump\": file.npy} -> one line per position\n"
-      "  generate  {\"ids\" or \"text\", \"images\", \"max_tokens\", \"temperature\", \"top_p\", \"top_k\", \"min_p\", \"seed\",\n"
-      "             \"repetition_penalty\", \"presence_penalty\", \"frequency_penalty\", \"logit_bias\", \"ignore_eos\",\n"
+      "  tokenize  {\"text\"} -> {\"ids\"}, or {\"decode\": [ids], \"keep_special\"} -> "
+      "{\"text\"}\n"
+      "  encode    {\"request\": {chat-completions body}, \"strict\"} -> {\"ids\", "
+      "\"image_grid\"}\n"
+      "  parse     {\"ids\", \"finish\": stop|length, \"start\": content|think, \"stream\"} -> "
+      "message or deltas\n"
+      "  logits    {\"ids\" or \"text\", \"images\": [files], \"positions\", \"top\", \"dump\": "
+      "file.npy} -> one line per position\n"
+      "  generate  {\"ids\" or \"text\", \"images\", \"max_tokens\", \"temperature\", \"top_p\", "
+      "\"top_k\", \"min_p\", \"seed\",\n"
+      "             \"repetition_penalty\", \"presence_penalty\", \"frequency_penalty\", "
+      "\"logit_bias\", \"ignore_eos\",\n"
       "             \"logprobs\"} -> {\"ids\", \"finish_reason\"}\n"
       "  image     {\"file\", \"out\": file.npy} -> {\"width\", \"height\", \"rows\", \"cols\"}\n"
       "  tensor    {\"name\", \"out\": file.npy} -> {\"shape\", \"format\"}");

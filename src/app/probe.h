@@ -1,6 +1,6 @@
 // What the probes share: the lines they read and write. One JSON object a line in, one or more out,
-// each carrying the `id` of its input line; a bad line gets an error and the run goes on. Included by
-// the probe sources only, because it brings the JSON library with it.
+// each carrying the `id` of its input line; a bad line gets an error and the run goes on. Included
+// by the probe sources only, because it brings the JSON library with it.
 #pragma once
 
 #include <functional>
@@ -44,12 +44,14 @@ Result<std::unique_ptr<Probe>> create_text_probe(const ProbeOptions& options, co
 Result<std::unique_ptr<Probe>> create_model_probe(const ProbeOptions& options, const Log& log);
 
 // Reads lines from a file descriptor until its end and answers them in order.
-Result<void> run_probe(Probe& probe, int input, const std::function<Result<void>(std::string_view)>& write);
+Result<void> run_probe(Probe& probe, int input,
+                       const std::function<Result<void>(std::string_view)>& write);
 // One line of the loop above.
-Result<void> answer_line(Probe& probe, std::string line, const std::function<Result<void>(std::string_view)>& write);
+Result<void> answer_line(Probe& probe, std::string line,
+                         const std::function<Result<void>(std::string_view)>& write);
 
-// Checked fields of a line. A field that no probe of this kind knows is an Error that lists those it
-// does know.
+// Checked fields of a line. A field that no probe of this kind knows is an Error that lists those
+// it does know.
 Error bad_field(const std::string& field, const std::string& problem);
 Result<void> allow_fields(const Json& line, std::initializer_list<const char*> known);
 Result<std::vector<TokenId>> token_ids(const Json& line, const char* key, TokenId vocab_size);

@@ -25,7 +25,8 @@ class EngineProbe : public Probe {
     if (has_ids == has_text) return bad_field("ids", "give either ids or text");
     if (has_ids) return token_ids(line, "ids", session_->model->config().vocab_size);
     if (!session_->chat.service) {
-      return Error(ErrorCode::not_found, "the model has no tokenizer; give ids instead of text").with_param("text");
+      return Error(ErrorCode::not_found, "the model has no tokenizer; give ids instead of text")
+          .with_param("text");
     }
     return session_->chat.service->tokenizer().encode(TRY(json_string(line, "text", "", "")));
   }
@@ -55,7 +56,8 @@ class LogitsProbe : public EngineProbe {
     std::vector<ProcessedImage> images = TRY(pictures(line));
     int64_t top = TRY(json_int(line, "top", 20, ""));
     if (top < 0 || top > kMaxTop) {
-      return bad_field("top", "is " + std::to_string(top) + ", allowed are 0 to " + std::to_string(kMaxTop));
+      return bad_field(
+          "top", "is " + std::to_string(top) + ", allowed are 0 to " + std::to_string(kMaxTop));
     }
     std::vector<int32_t> wanted = TRY(positions(line, ids.size()));
     // The engine answers in ascending order; the dump and the lines keep the order of the request.
@@ -66,7 +68,8 @@ class LogitsProbe : public EngineProbe {
     int64_t vocab = session_->model->config().vocab_size;
     std::optional<NpyWriter> file;
     if (!dump.empty()) {
-      if (wanted != ascending) return bad_field("dump", "needs positions in ascending order, each once");
+      if (wanted != ascending)
+        return bad_field("dump", "needs positions in ascending order, each once");
       file.emplace(TRY(NpyWriter::create(dump, {static_cast<int64_t>(wanted.size()), vocab})));
     }
     std::vector<Json> answers(ascending.size());
@@ -75,10 +78,12 @@ class LogitsProbe : public EngineProbe {
     auto on_logits = [&](int32_t position, std::span<const float> logits) {
       double log_sum = log_sum_exp(logits);
       Json best = Json::array();
-      for (const TokenLogprob& token : top_logprobs(logits, static_cast<int32_t>(std::min(top, vocab)), log_sum)) {
+      for (const TokenLogprob& token :
+           top_logprobs(logits, static_cast<int32_t>(std::min(top, vocab)), log_sum)) {
         best.push_back({token.id, token.logprob});
       }
-      if (done < answers.size()) answers[done++] = {{"position", position}, {"top", best}, {"logsumexp", log_sum}};
+      if (done < answers.size())
+        answers[done++] = {{"position", position}, {"top", best}, {"logsumexp", log_sum}};
       if (file) written = file->write(logits);
       return written.has_value() && !interrupted();
     };
@@ -87,7 +92,8 @@ class LogitsProbe : public EngineProbe {
     if (interrupted()) return Error(ErrorCode::cancelled, "interrupted");
     if (file) TRY(file->close());
     for (int32_t position : wanted) {
-      size_t at = static_cast<size_t>(std::lower_bound(ascending.begin(), ascending.end(), position) - ascending.begin());
+      size_t at = static_cast<size_t>(
+          std::lower_bound(ascending.begin(), ascending.end(), position) - ascending.begin());
       TRY(emit(answers[at]));
     }
     return {};
@@ -97,13 +103,16 @@ class LogitsProbe : public EngineProbe {
   // Without the field: the last position, which is that of the next token.
   static Result<std::vector<int32_t>> positions(const Json& line, size_t num_ids) {
     if (num_ids == 0) return bad_field("ids", "the prompt is empty");
-    if (!json_has(line, "positions")) return std::vector<int32_t>{static_cast<int32_t>(num_ids) - 1};
+    if (!json_has(line, "positions"))
+      return std::vector<int32_t>{static_cast<int32_t>(num_ids) - 1};
     std::vector<int32_t> wanted;
     if (line["positions"].is_array()) {
       for (const Json& item : line["positions"]) {
         if (!item.is_number_integer() || item < 0 || item >= num_ids) {
-          return bad_field("positions", "item " + std::to_string(wanted.size()) + " is " + item.dump().substr(0, 40) +
-                                            ", expected a position from 0 to " + std::to_string(num_ids - 1));
+          return bad_field("positions", "item " + std::to_string(wanted.size()) + " is " +
+                                            item.dump().substr(0, 40) +
+                                            ", expected a position from 0 to " +
+                                            std::to_string(num_ids - 1));
         }
         wanted.push_back(item.get<int32_t>());
       }
@@ -118,9 +127,9 @@ class GenerateProbe : public EngineProbe {
   using EngineProbe::EngineProbe;
 
   Result<void> answer(const Json& line, const Emit& emit) override {
-    TRY(allow_fields(line, {"ids", "text", "images", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed",
-                            "repetition_penalty", "presence_penalty", "frequency_penalty", "logit_bias",
-                            "ignore_eos", "logprobs"}));
+    TRY(allow_fields(line, {"ids", "text", "images", "max_tokens", "temperature", "top_p", "top_k",
+                            "min_p", "seed", "repetition_penalty", "presence_penalty",
+                            "frequency_penalty", "logit_bias", "ignore_eos", "logprobs"}));
     NewSequence sequence;
     sequence.ids = TRY(prompt(line));
     sequence.images = TRY(pictures(line));
@@ -156,9 +165,12 @@ class GenerateProbe : public EngineProbe {
     params.top_p = TRY(json_number(line, "top_p", params.top_p, ""));
     params.top_k = TRY(int32(line, "top_k", params.top_k));
     params.min_p = TRY(json_number(line, "min_p", params.min_p, ""));
-    params.repetition_penalty = TRY(json_number(line, "repetition_penalty", params.repetition_penalty, ""));
-    params.presence_penalty = TRY(json_number(line, "presence_penalty", params.presence_penalty, ""));
-    params.frequency_penalty = TRY(json_number(line, "frequency_penalty", params.frequency_penalty, ""));
+    params.repetition_penalty =
+        TRY(json_number(line, "repetition_penalty", params.repetition_penalty, ""));
+    params.presence_penalty =
+        TRY(json_number(line, "presence_penalty", params.presence_penalty, ""));
+    params.frequency_penalty =
+        TRY(json_number(line, "frequency_penalty", params.frequency_penalty, ""));
     params.max_tokens = TRY(int32(line, "max_tokens", 0));
     params.seed = static_cast<uint64_t>(TRY(json_int(line, "seed", 0, "")));
     params.ignore_eos = TRY(json_bool(line, "ignore_eos", false, ""));
@@ -166,8 +178,10 @@ class GenerateProbe : public EngineProbe {
     const Json* bias = TRY(json_object(line, "logit_bias", ""));
     if (bias != nullptr) {
       for (const auto& [key, value] : bias->items()) {
-        bool digits = !key.empty() && key.size() <= 9 && key.find_first_not_of("0123456789") == std::string::npos;
-        if (!digits || !value.is_number()) return bad_field("logit_bias", "expected {\"id\": number, …}");
+        bool digits = !key.empty() && key.size() <= 9 &&
+                      key.find_first_not_of("0123456789") == std::string::npos;
+        if (!digits || !value.is_number())
+          return bad_field("logit_bias", "expected {\"id\": number, …}");
         params.logit_bias[static_cast<int32_t>(std::stol(key))] = value.get<float>();
       }
     }
@@ -195,16 +209,23 @@ class ImageProbe : public FileProbe {
 
   Result<void> answer(const Json& line, const Emit& emit) override {
     TRY(allow_fields(line, {"file", "out"}));
-    std::string file = TRY(json_string(line, "file", "", "")), out = TRY(json_string(line, "out", "", ""));
+    std::string file = TRY(json_string(line, "file", "", "")),
+                out = TRY(json_string(line, "out", "", ""));
     if (file.empty()) return bad_field("file", "expected the path of a picture");
-    if (!config_.vision) return Error(ErrorCode::unsupported, "the model has no vision tower and cannot read pictures");
+    if (!config_.vision)
+      return Error(ErrorCode::unsupported,
+                   "the model has no vision tower and cannot read pictures");
     std::string bytes = TRY(read_picture(file));
     const VisionConfig& vision = *config_.vision;
-    ProcessedImage image = TRY(load_image(as_bytes(bytes), vision.image_size, vision.patch_size * vision.spatial_merge_size,
-                                          processing_, {})
-                                   .with_context(file));
+    ProcessedImage image =
+        TRY(load_image(as_bytes(bytes), vision.image_size,
+                       vision.patch_size * vision.spatial_merge_size, processing_, {})
+                .with_context(file));
     if (!out.empty()) TRY(write_npy(out, {3, image.height, image.width}, image.pixels));
-    return emit({{"width", image.width}, {"height", image.height}, {"rows", image.rows}, {"cols", image.columns}});
+    return emit({{"width", image.width},
+                 {"height", image.height},
+                 {"rows", image.rows},
+                 {"cols", image.columns}});
   }
 };
 
@@ -214,7 +235,8 @@ class TensorProbe : public FileProbe {
 
   Result<void> answer(const Json& line, const Emit& emit) override {
     TRY(allow_fields(line, {"name", "out"}));
-    std::string name = TRY(json_string(line, "name", "", "")), out = TRY(json_string(line, "out", "", ""));
+    std::string name = TRY(json_string(line, "name", "", "")),
+                out = TRY(json_string(line, "out", "", ""));
     if (name.empty()) return bad_field("name", "expected the name of a tensor");
     DecodedTensor tensor = TRY(decode_tensor(checkpoint_, config_, name));
     if (!out.empty()) TRY(write_npy(out, tensor.shape, tensor.values));
@@ -228,12 +250,17 @@ Result<std::unique_ptr<Probe>> open_file_probe(const ProbeOptions& options, cons
   Checkpoint checkpoint = TRY(open_checkpoint(path, options.common, log));
   ModelConfig config = TRY(read_model_config(checkpoint, config_options(options.common), log));
   ImageProcessing processing = image_processing(options.common, checkpoint.layout());
-  return std::unique_ptr<Probe>(std::make_unique<T>(std::move(checkpoint), std::move(config), processing));
+  return std::unique_ptr<Probe>(
+      std::make_unique<T>(std::move(checkpoint), std::move(config), processing));
 }
 
 template <class T>
 Result<std::unique_ptr<Probe>> open_engine_probe(const ProbeOptions& options, const Log& log) {
-  std::unique_ptr<Session> session = TRY(open_session(options.model, {options.common, false}, log));
+  CommonOptions common = options.common;
+  // Numbers of the network are compared with transformers', which resizes its own way whatever the
+  // layout; `run`, `chat` and `probe image` follow the layout.
+  if (common.image_processing == "auto") common.image_processing = "torch";
+  std::unique_ptr<Session> session = TRY(open_session(options.model, {common, false}, log));
   return std::unique_ptr<Probe>(std::make_unique<T>(std::move(session)));
 }
 

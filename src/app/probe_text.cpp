@@ -34,14 +34,16 @@ class TokenizeProbe : public Probe {
 
 class EncodeProbe : public Probe {
  public:
-  EncodeProbe(OpenChat chat, ImageProcessing processing) : chat_(std::move(chat)), processing_(processing) {}
+  EncodeProbe(OpenChat chat, ImageProcessing processing)
+      : chat_(std::move(chat)), processing_(processing) {}
 
   const char* raw_member() const override { return "request"; }
   void set_raw(std::string_view raw) override { request_ = raw; }
 
   Result<void> answer(const Json& line, const Emit& emit) override {
     TRY(allow_fields(line, {"request", "strict"}));
-    if (request_.empty()) return bad_field("request", "expected a chat-completions body").with_kind("malformed");
+    if (request_.empty())
+      return bad_field("request", "expected a chat-completions body").with_kind("malformed");
     ChatRequestOptions options;
     options.strict = TRY(json_bool(line, "strict", false, ""));
     options.allow_files = true;
@@ -75,7 +77,9 @@ Json message_of(const std::vector<ChatEvent>& events) {
       case ChatEvent::Kind::content: content += event.text; break;
       case ChatEvent::Kind::reasoning: reasoning += event.text; break;
       case ChatEvent::Kind::tool_call_begin:
-        calls.push_back({{"id", event.call_id}, {"type", "function"}, {"function", {{"name", event.call_name}, {"arguments", ""}}}});
+        calls.push_back({{"id", event.call_id},
+                         {"type", "function"},
+                         {"function", {{"name", event.call_name}, {"arguments", ""}}}});
         arguments.emplace_back();
         break;
       case ChatEvent::Kind::tool_call_arguments:
@@ -101,13 +105,17 @@ Json deltas_of(const std::vector<ChatEvent>& events) {
       case ChatEvent::Kind::content: deltas.push_back({{"content", event.text}}); break;
       case ChatEvent::Kind::reasoning: deltas.push_back({{"reasoning_content", event.text}}); break;
       case ChatEvent::Kind::tool_call_begin:
-        deltas.push_back({{"tool_calls", Json::array({{{"index", event.call_index},
-                                                       {"id", event.call_id},
-                                                       {"type", "function"},
-                                                       {"function", {{"name", event.call_name}, {"arguments", ""}}}}})}});
+        deltas.push_back(
+            {{"tool_calls",
+              Json::array({{{"index", event.call_index},
+                            {"id", event.call_id},
+                            {"type", "function"},
+                            {"function", {{"name", event.call_name}, {"arguments", ""}}}}})}});
         break;
       case ChatEvent::Kind::tool_call_arguments:
-        deltas.push_back({{"tool_calls", Json::array({{{"index", event.call_index}, {"function", {{"arguments", event.text}}}}})}});
+        deltas.push_back(
+            {{"tool_calls", Json::array({{{"index", event.call_index},
+                                          {"function", {{"arguments", event.text}}}}})}});
         break;
       case ChatEvent::Kind::finish: finish_reason = event.finish_reason; break;
     }
@@ -125,8 +133,10 @@ class ParseProbe : public Probe {
     std::string finish = TRY(json_string(line, "finish", "stop", ""));
     std::string start = TRY(json_string(line, "start", "content", ""));
     bool stream = TRY(json_bool(line, "stream", false, ""));
-    if (finish != "stop" && finish != "length") return bad_field("finish", "expected stop or length");
-    if (start != "content" && start != "think") return bad_field("start", "expected content or think");
+    if (finish != "stop" && finish != "length")
+      return bad_field("finish", "expected stop or length");
+    if (start != "content" && start != "think")
+      return bad_field("start", "expected content or think");
     std::unique_ptr<ChatStream> parser = chat_.service->start(start == "think", ++lines_);
     std::vector<ChatEvent> events;
     for (TokenId id : ids) {
@@ -147,14 +157,17 @@ Result<std::unique_ptr<Probe>> create_text_probe(const ProbeOptions& options, co
   const std::string& what = options.what;
   if (what != "tokenize" && what != "encode" && what != "parse") return std::unique_ptr<Probe>();
   bool bare = ends_with(options.model, ".json") && file_exists(options.model);
-  std::string path = bare ? options.model : TRY(resolve_model(options.model, model_places_from_environment()));
+  std::string path =
+      bare ? options.model : TRY(resolve_model(options.model, model_places_from_environment()));
   std::optional<ModelConfig> config;
-  if (what == "encode" && ends_with(path, ".gguf")) {  // the picture sizes are in the projector file
+  if (what == "encode" &&
+      ends_with(path, ".gguf")) {  // the picture sizes are in the projector file
     Checkpoint checkpoint = TRY(open_checkpoint(path, options.common, log));
     config = TRY(read_model_config(checkpoint, config_options(options.common), log));
   }
   OpenChat chat = TRY(open_chat(path, config && config->vision ? &*config->vision : nullptr, log));
-  if (what == "tokenize") return std::unique_ptr<Probe>(std::make_unique<TokenizeProbe>(std::move(chat)));
+  if (what == "tokenize")
+    return std::unique_ptr<Probe>(std::make_unique<TokenizeProbe>(std::move(chat)));
   if (what == "parse") return std::unique_ptr<Probe>(std::make_unique<ParseProbe>(std::move(chat)));
   // Without a checkpoint the tokenizer file's own library is the reference.
   bool hf = !bare && (file_exists(path + "/config.json") || ends_with(path, ".gguf"));

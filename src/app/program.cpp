@@ -27,9 +27,11 @@ void add_commands(CLI::App& app, Action& action) {
   app.require_subcommand(1);
   app.get_formatter()->column_width(34);
   app.footer(
-      "MODEL is a folder (Hugging Face or Mistral layout), a .gguf file, a name in the local store\n"
+      "MODEL is a folder (Hugging Face or Mistral layout), a .gguf file, a name in the local "
+      "store\n"
       "(`bise list`), a Hugging Face repository id whose snapshot is in the cache, or `demo`.\n"
-      "`bise COMMAND --help` shows the options of a command with defaults and units. Options shown with\n"
+      "`bise COMMAND --help` shows the options of a command with defaults and units. Options shown "
+      "with\n"
       "(Env:NAME) may be set by that environment variable; the option wins.\n"
       "Exit codes: 0 done, 1 the world was not as asked, 2 wrong usage, 130 interrupted.");
   add_run_command(app, action);
@@ -54,7 +56,8 @@ std::string usage_problem(const CLI::App& app, const CLI::ParseError& error) {
     for (const CLI::App* known : last->get_subcommands([](const CLI::App*) { return true; })) {
       names += (names.empty() ? "" : ", ") + known->get_name();
     }
-    return (rest.empty() ? "a command is missing" : "unknown command " + rest[0]) + "; known are " + names;
+    return (rest.empty() ? "a command is missing" : "unknown command " + rest[0]) + "; known are " +
+           names;
   }
   if (!rest.empty()) return "unexpected argument " + rest[0];
   return error.what();

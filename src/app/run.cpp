@@ -40,7 +40,8 @@ Result<std::string> read_stdin() {
     ssize_t got = read(STDIN_FILENO, buffer, sizeof(buffer));
     if (interrupted()) return Error(ErrorCode::cancelled, "interrupted");
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return Error(ErrorCode::io, std::string("cannot read standard input: ") + strerror(errno));
+    if (got < 0)
+      return Error(ErrorCode::io, std::string("cannot read standard input: ") + strerror(errno));
     if (got == 0) return text;
     text.append(buffer, static_cast<size_t>(got));
     if (text.size() > kMaxBytes) {
@@ -58,10 +59,13 @@ Result<std::string> prompt_text(const RunOptions& options) {
   return read_stdin();
 }
 
-std::string answer_json(const Session& session, const Answer& answer, const Speed& speed, uint64_t seed) {
+std::string answer_json(const Session& session, const Answer& answer, const Speed& speed,
+                        uint64_t seed) {
   Json calls = Json::array();
   for (const AnswerCall& call : answer.tool_calls) {
-    calls.push_back({{"id", call.id}, {"type", "function"}, {"function", {{"name", call.name}, {"arguments", call.arguments}}}});
+    calls.push_back({{"id", call.id},
+                     {"type", "function"},
+                     {"function", {{"name", call.name}, {"arguments", call.arguments}}}});
   }
   Json json = {{"model", session.path},
                {"content", answer.content},
@@ -83,7 +87,8 @@ std::string answer_json(const Session& session, const Answer& answer, const Spee
   return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-Result<Prompt> chat_prompt(const RunOptions& options, const Session& session, const std::string& text) {
+Result<Prompt> chat_prompt(const RunOptions& options, const Session& session,
+                           const std::string& text) {
   Conversation conversation;
   if (options.system) {
     conversation.set_system(*options.system);
@@ -98,11 +103,13 @@ Result<Prompt> chat_prompt(const RunOptions& options, const Session& session, co
 
 Result<int> run(const RunOptions& options) {
   std::string text = TRY(prompt_text(options));
-  for (const std::string& file : options.images) TRY(read_picture(file));  // before the model is loaded
+  for (const std::string& file : options.images)
+    TRY(read_picture(file));  // before the model is loaded
   Log log = make_log(options.common.log_level);
   std::unique_ptr<Session> session = TRY(open_session(options.model, {options.common, true}, log));
   bool reasoning = !options.reasoning.empty() && options.reasoning != "none";
-  SamplingParams params = TRY(sampling_params(options.sampling, session->generation_config, reasoning));
+  SamplingParams params =
+      TRY(sampling_params(options.sampling, session->generation_config, reasoning));
   params.stop_tokens = session->stop_tokens;
   EventSink sink;
   AnswerWriter writer;
@@ -130,15 +137,20 @@ void add_run_command(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("run", "one answer, streamed to stdout");
   command->add_option("MODEL", options->model, "the model")->required();
   command->add_option("-p,--prompt", options->prompt, "the prompt; - reads standard input");
-  CLI::Option* image =
-      command->add_option("--image", options->images, "a picture (JPEG, PNG, WebP, GIF, BMP); may be repeated")
-          ->allow_extra_args(false);
-  CLI::Option* system = command->add_option(
-      "--system", options->system, "system prompt (default: SYSTEM_PROMPT.txt of the model folder, if any)");
-  command->add_flag("--no-system", options->no_system, "no system prompt of ours")->excludes(system);
-  command->add_option("--reasoning", options->reasoning,
-                      "reasoning effort: none or high, or another word that the tokenizer lists (default: "
-                      "not sent)")
+  CLI::Option* image = command
+                           ->add_option("--image", options->images,
+                                        "a picture (JPEG, PNG, WebP, GIF, BMP); may be repeated")
+                           ->allow_extra_args(false);
+  CLI::Option* system =
+      command->add_option("--system", options->system,
+                          "system prompt (default: SYSTEM_PROMPT.txt of the model folder, if any)");
+  command->add_flag("--no-system", options->no_system, "no system prompt of ours")
+      ->excludes(system);
+  command
+      ->add_option(
+          "--reasoning", options->reasoning,
+          "reasoning effort: none or high, or another word that the tokenizer lists (default: "
+          "not sent)")
       ->check(CLI::IsMember({"none", "minimal", "low", "medium", "high", "xhigh", "max"}));
   command->add_flag("--raw", options->raw, "continue the text as it is, without the chat format")
       ->excludes(image)
@@ -147,8 +159,10 @@ void add_run_command(CLI::App& app, Action& action) {
   add_sampling_options(*command, options->sampling);
   add_common_options(*command, options->common);
   command->footer(
-      "Reasoning is shown dimmed on a terminal, under `reasoning` with --json, and left out of pipes.\n"
-      "The last line on stderr: tokens and tok/s of prompt and answer, GB/s read by decoding and its\n"
+      "Reasoning is shown dimmed on a terminal, under `reasoning` with --json, and left out of "
+      "pipes.\n"
+      "The last line on stderr: tokens and tok/s of prompt and answer, GB/s read by decoding and "
+      "its\n"
       "share of the read bandwidth measured right after, peak memory.");
   command->callback([options, &action] { action = [options] { return run(*options); }; });
 }

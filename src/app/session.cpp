@@ -40,8 +40,8 @@ Result<std::unique_ptr<Model>> load_model(const Session& session, const CommonOp
 
 }  // namespace
 
-Result<std::unique_ptr<Session>> open_session(const std::string& model, const SessionOptions& options,
-                                              const Log& log) {
+Result<std::unique_ptr<Session>> open_session(const std::string& model,
+                                              const SessionOptions& options, const Log& log) {
   const CommonOptions& common = options.common;
   double start = now_seconds();
   auto session = std::make_unique<Session>();
@@ -86,7 +86,8 @@ Result<std::unique_ptr<Session>> open_session(const std::string& model, const Se
 Result<ProcessedImage> process_picture(const Session& session, Bytes bytes) {
   const ModelConfig& config = session.model->config();
   if (!config.vision) {
-    return Error(ErrorCode::unsupported, session.path + " has no vision tower and cannot read pictures");
+    return Error(ErrorCode::unsupported,
+                 session.path + " has no vision tower and cannot read pictures");
   }
   const VisionConfig& vision = *config.vision;
   return load_image(bytes, vision.image_size, vision.patch_size * vision.spatial_merge_size,

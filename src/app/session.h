@@ -36,8 +36,8 @@ struct SessionOptions {
 };
 
 // Shows a progress bar on a terminal. Ctrl-C while loading is an Error with ErrorCode::cancelled.
-Result<std::unique_ptr<Session>> open_session(const std::string& model, const SessionOptions& options,
-                                              const Log& log);
+Result<std::unique_ptr<Session>> open_session(const std::string& model,
+                                              const SessionOptions& options, const Log& log);
 
 // A picture ready for the model. Error when the model has no vision part.
 Result<ProcessedImage> process_picture(const Session& session, Bytes bytes);

@@ -20,9 +20,14 @@ Result<int> list(bool json) {
   if (json) {
     Json rows = Json::array();
     for (const StoredModel& model : models) {
-      rows.push_back({{"name", model.name}, {"path", model.path}, {"bytes", model.bytes}, {"files", model.num_files}});
+      rows.push_back({{"name", model.name},
+                      {"path", model.path},
+                      {"bytes", model.bytes},
+                      {"files", model.num_files}});
     }
-    text = Json{{"store", places.store}, {"models", rows}}.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+    text = Json{{"store", places.store}, {"models", rows}}.dump(-1, ' ', false,
+                                                                Json::error_handler_t::replace) +
+           "\n";
   } else {
     for (const StoredModel& model : models) {
       std::string name = model.name;

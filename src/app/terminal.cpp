@@ -40,10 +40,12 @@ Result<void> write_output(std::string_view text) {
     ssize_t written = ::write(STDOUT_FILENO, text.data(), text.size());
     if (written < 0 && errno == EINTR) continue;
     if (written < 0 && errno == EPIPE) {
-      return Error(ErrorCode::io, "standard output was closed by its reader; the rest is not written");
+      return Error(ErrorCode::io,
+                   "standard output was closed by its reader; the rest is not written");
     }
     if (written < 0) {
-      return Error(ErrorCode::io, std::string("cannot write to standard output: ") + strerror(errno));
+      return Error(ErrorCode::io,
+                   std::string("cannot write to standard output: ") + strerror(errno));
     }
     text.remove_prefix(static_cast<size_t>(written));
   }

@@ -1,5 +1,5 @@
-// The program's side of a terminal: what goes to stdout and how its failure is noticed, progress bars
-// and dimming where a person watches, Ctrl-C. The only place with signal handlers.
+// The program's side of a terminal: what goes to stdout and how its failure is noticed, progress
+// bars and dimming where a person watches, Ctrl-C. The only place with signal handlers.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,8 @@ bool stdin_is_terminal();
 // Writes to stdout and flushes. A reader that went away or a full disk is an Error, never a signal.
 Result<void> write_output(std::string_view text);
 
-// One bar on stderr, drawn only when stderr is a terminal and the work lasts long enough to be seen.
+// One bar on stderr, drawn only when stderr is a terminal and the work lasts long enough to be
+// seen.
 class ProgressBar {
  public:
   explicit ProgressBar(std::string label);
@@ -34,7 +35,8 @@ class ProgressBar {
 };
 
 // SIGINT sets a flag instead of ending the program, and a closed pipe becomes a failed write.
-//   exit_on_second  a second SIGINT before the flag was cleared ends the program at once with exit code
+//   exit_on_second  a second SIGINT before the flag was cleared ends the program at once with exit
+//   code
 //                   130, so that nothing can hold the user
 //   never_exit      for the conversation, where Ctrl-C only ever stops an answer
 enum class InterruptRule { exit_on_second, never_exit };

@@ -23,17 +23,15 @@ Result<int> print_version(bool json) {
   BuildInfo info = build_info();
   std::string text;
   if (json) {
-    text = Json{{"version", info.version},
-                {"commit", info.commit},
-                {"compiler", info.compiler},
-                {"build_type", info.build_type},
-                {"isa_levels", info.isa_levels},
-                {"backends", info.backends}}
+    text = Json{{"version", info.version},       {"commit", info.commit},
+                {"compiler", info.compiler},     {"build_type", info.build_type},
+                {"isa_levels", info.isa_levels}, {"backends", info.backends}}
                .dump() +
            "\n";
   } else {
-    text = "bise " + info.version + " (" + info.commit + "), " + info.compiler + ", " + info.build_type +
-           "\nISA levels: " + join(info.isa_levels) + "\nbackends: " + join(info.backends) + "\n";
+    text = "bise " + info.version + " (" + info.commit + "), " + info.compiler + ", " +
+           info.build_type + "\nISA levels: " + join(info.isa_levels) +
+           "\nbackends: " + join(info.backends) + "\n";
   }
   TRY(write_output(text));
   return kExitDone;
@@ -43,12 +41,14 @@ Result<int> print_version(bool json) {
 
 BuildInfo build_info() {
   // The kernel tables of cmake/cpu_isa.cmake; which of them this CPU can run is doctor's to say.
-  return {BISE_VERSION, BISE_COMMIT, BISE_COMPILER, BISE_BUILD_TYPE, {"scalar", "avx2", "avx512"}, {"cpu"}};
+  return {BISE_VERSION, BISE_COMMIT, BISE_COMPILER, BISE_BUILD_TYPE, {"scalar", "avx2", "avx512"},
+          {"cpu"}};
 }
 
 void add_version_command(CLI::App& app, Action& action) {
   auto json = std::make_shared<bool>(false);
-  CLI::App* command = app.add_subcommand("version", "version, commit, compiler, ISA levels and backends built in");
+  CLI::App* command =
+      app.add_subcommand("version", "version, commit, compiler, ISA levels and backends built in");
   command->add_flag("--json", *json, "print one JSON object");
   command->callback([json, &action] { action = [json] { return print_version(*json); }; });
 }

@@ -12,11 +12,16 @@ namespace {
 constexpr size_t kShownBytes = 60;  // of a value or a key in a message
 constexpr size_t kLinearKeys = 16;  // up to here a scan finds a repeated key faster than an index
 
+// A value of the file as part of a message of one line.
 std::string shortened(const std::string& text, size_t max_bytes) {
-  if (text.size() <= max_bytes) return repair_utf8(text);
   std::string_view head = std::string_view(text).substr(0, max_bytes);
-  head.remove_suffix(incomplete_utf8_tail(head));
-  return repair_utf8(head) + "…";
+  const bool cut = head.size() < text.size();
+  if (cut) head.remove_suffix(incomplete_utf8_tail(head));
+  std::string shown = repair_utf8(head);
+  for (char& c : shown) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = ' ';
+  }
+  return cut ? shown + "…" : shown;
 }
 
 // Builds the value itself, and not by Json::parse, for two reasons: limits hold before memory is taken,

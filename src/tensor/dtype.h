@@ -8,7 +8,24 @@
 namespace bise {
 
 // `block` is a tensor whose bytes only mean something in the blocks of a GGUF type.
-enum class DType : uint8_t { f32, f16, bf16, f64, f8_e4m3, f8_e5m2, i8, u8, i16, u16, i32, u32, i64, u64, boolean, block };
+enum class DType : uint8_t {
+  f32,
+  f16,
+  bf16,
+  f64,
+  f8_e4m3,
+  f8_e5m2,
+  i8,
+  u8,
+  i16,
+  u16,
+  i32,
+  u32,
+  i64,
+  u64,
+  boolean,
+  block
+};
 
 // Bytes per element; 0 for `block`.
 uint32_t dtype_bytes(DType type);

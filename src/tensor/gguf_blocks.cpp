@@ -1,6 +1,6 @@
 // GGUF's simple blocks of 32. In all of them byte j of the nibbles holds element j (low) and
 // element j + 16 (high). Sums and products are float32, in ggml's order.
-#include "tensor/decoders.h"
+#include "tensor/block_decode.h"
 
 namespace bise {
 namespace {

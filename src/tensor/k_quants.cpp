@@ -1,6 +1,6 @@
 // GGUF's super-blocks of 256 elements. Layouts are drawn in docs/FORMATS.md; products and
 // differences are float32, in ggml's order.
-#include "tensor/decoders.h"
+#include "tensor/block_decode.h"
 
 namespace bise {
 namespace {

@@ -13,17 +13,31 @@
 namespace bise {
 
 enum class FormatId : uint8_t {
-  f32, f16, bf16,
+  f32,
+  f16,
+  bf16,
   fp8_e4m3,  // one code per weight, times a scale (per tensor, row, or block)
-  q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs, mxfp4_gguf,
+  q4_0,
+  q4_1,
+  q5_0,
+  q5_1,
+  q8_0,
+  q2_k,
+  q3_k,
+  q4_k,
+  q5_k,
+  q6_k,
+  iq4_nl,
+  iq4_xs,
+  mxfp4_gguf,
 };
 
 struct WeightFormat {
   FormatId id;
-  std::string_view name;      // for people and JSON: "BF16", "FP8", "Q4_1", "Q4_K"
-  int ggml_type;              // number in GGUF files, or -1
-  int32_t block_elements;     // columns must be a multiple of this
-  int32_t block_bytes;        // bytes of one block of `codes`
+  std::string_view name;   // for people and JSON: "BF16", "FP8", "Q4_1", "Q4_K"
+  int ggml_type;           // number in GGUF files, or -1
+  int32_t block_elements;  // columns must be a multiple of this
+  int32_t block_bytes;     // bytes of one block of `codes`
   // Decodes elements [first, first + out.size()) of row `row` to float32 exactly as the reference
   // tool does. `first` and the count are multiples of block_elements.
   void (*decode)(const WeightView& weight, int64_t row, int64_t first, std::span<float> out);

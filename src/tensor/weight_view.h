@@ -1,5 +1,5 @@
-// WeightView: a weight matrix [rows, columns] (rows = outputs) as it lies in the file: a format plus
-// the byte runs that are its parts. Owns nothing; must not outlive its Checkpoint.
+// WeightView: a weight matrix [rows, columns] (rows = outputs) as it lies in the file: a format
+// plus the byte runs that are its parts. Owns nothing; must not outlive its Checkpoint.
 #pragma once
 
 #include <cstdint>
@@ -29,8 +29,9 @@ struct WeightView {
   RowOrder order;
 
   // FP8 parts (others leave them empty). weight = code * scale.
-  TensorView scale;             // per tensor ([], [1], [1,1]), per row ([rows], [rows,1]) or per block
-  int64_t scale_block_rows = 0;     // block scales: rows and columns that share a scale; 0 = not by block
+  TensorView scale;  // per tensor ([], [1], [1,1]), per row ([rows], [rows,1]) or per block
+  int64_t scale_block_rows =
+      0;  // block scales: rows and columns that share a scale; 0 = not by block
   int64_t scale_block_columns = 0;
   // Static activation quantisation: x is divided by it before the product. 0 = not given.
   float activation_scale = 0.0f;

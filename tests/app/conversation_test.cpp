@@ -64,7 +64,10 @@ TEST(Conversation, a_default_system_prompt_may_be_a_list_of_parts) {
 
 TEST(Conversation, bytes_that_are_no_text_do_not_break_the_body) {
   Conversation conversation;
-  conversation.add_user("a\xFF" "b", {});
+  conversation.add_user(
+      "a\xFF"
+      "b",
+      {});
   EXPECT_TRUE(parse_json(conversation.request_body()));
 }
 

@@ -64,7 +64,8 @@ TEST_F(ModelSource, repository_ids_follow_refs_main) {
   touch("hub/models--mistralai--M/refs/main", "abc123\n");
   touch("hub/models--mistralai--M/snapshots/abc123/config.json");
   touch("hub/models--mistralai--M/snapshots/def456/config.json");
-  EXPECT_EQ(*resolve_model("mistralai/M", places_), at("hub/models--mistralai--M/snapshots/abc123"));
+  EXPECT_EQ(*resolve_model("mistralai/M", places_),
+            at("hub/models--mistralai--M/snapshots/abc123"));
 }
 
 TEST_F(ModelSource, a_ref_cannot_lead_out_of_the_cache) {

@@ -11,7 +11,8 @@ namespace {
 std::string temp(const char* name) { return std::string(BISE_TEST_TMP) + "/" + name; }
 
 TEST(Npy, header_is_a_multiple_of_64_bytes_and_says_the_shape) {
-  for (std::vector<int64_t> shape : {std::vector<int64_t>{}, {7}, {2, 3}, {3, 1540, 1540}, {1, 2, 3, 4}}) {
+  for (std::vector<int64_t> shape :
+       {std::vector<int64_t>{}, {7}, {2, 3}, {3, 1540, 1540}, {1, 2, 3, 4}}) {
     std::string header = npy_header(shape);
     EXPECT_EQ(header.size() % 64, 0u);
     EXPECT_EQ(header.substr(0, 8), std::string("\x93NUMPY\x01\x00", 8));

@@ -6,6 +6,7 @@
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
+#include <algorithm>
 
 namespace bise {
 namespace {
@@ -75,7 +76,8 @@ TEST(Options, sampling_without_generation_config_is_the_model_cards) {
 }
 
 TEST(Options, generation_config_is_over_the_card_and_options_are_over_both) {
-  const std::string config = R"({"temperature": 0.3, "top_p": 0.8, "top_k": 40, "eos_token_id": 2, "min_p": null})";
+  const std::string config =
+      R"({"temperature": 0.3, "top_p": 0.8, "top_k": 40, "eos_token_id": 2, "min_p": null})";
   auto from_config = sampling_params({}, config, true);
   ASSERT_TRUE(from_config);
   EXPECT_DOUBLE_EQ(from_config->temperature, 0.3);
@@ -93,7 +95,8 @@ TEST(Options, generation_config_is_over_the_card_and_options_are_over_both) {
 }
 
 TEST(Options, a_checkpoint_that_forbids_sampling_is_decoded_greedily) {
-  EXPECT_DOUBLE_EQ(sampling_params({}, R"({"do_sample": false, "temperature": 0.9})", false)->temperature, 0.0);
+  EXPECT_DOUBLE_EQ(
+      sampling_params({}, R"({"do_sample": false, "temperature": 0.9})", false)->temperature, 0.0);
 }
 
 TEST(Options, a_broken_generation_config_is_an_error_with_its_name) {

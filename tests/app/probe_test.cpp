@@ -54,8 +54,10 @@ TEST(Probe, a_lone_surrogate_counts_as_the_replacement_character) {
   Json replaced = ask_one(*probe, R"({"text": "a\ufffdb"})")["ids"];
   EXPECT_EQ(ask_one(*probe, R"({"text": "a\ud800b"})")["ids"], replaced);
   EXPECT_EQ(ask_one(*probe, R"({"text": "a\uDC00b"})")["ids"], replaced);
-  EXPECT_EQ(ask_one(*probe, R"({"text": "\ud83d\ude00"})")["ids"], ask_one(*probe, R"({"text": "😀"})")["ids"]);
-  EXPECT_EQ(ask_one(*probe, R"({"text": "\\ud800"})")["ids"], ask_one(*probe, Json{{"text", "\\ud800"}}.dump())["ids"]);
+  EXPECT_EQ(ask_one(*probe, R"({"text": "\ud83d\ude00"})")["ids"],
+            ask_one(*probe, R"({"text": "😀"})")["ids"]);
+  EXPECT_EQ(ask_one(*probe, R"({"text": "\\ud800"})")["ids"],
+            ask_one(*probe, Json{{"text", "\\ud800"}}.dump())["ids"]);
 }
 
 TEST(Probe, surrogates_are_repaired_only_where_they_stand_alone) {
@@ -72,10 +74,10 @@ TEST(Probe, surrogates_are_repaired_only_where_they_stand_alone) {
 
 TEST(Probe, a_bad_line_gets_an_error_with_message_param_and_code) {
   auto probe = open("tokenize");
-  for (const char* line : {"{", "[]", "7", "\"text\"", "{\"text\": 7}", "{\"txt\": \"a\"}", "{}", "nonsense",
-                           "{\"text\": \"a\", \"decode\": [1]}", "{\"decode\": [-1]}", "{\"decode\": [1.5]}",
-                           "{\"decode\": [99999999999]}", "{\"decode\": 5}", "{\"text\": \"\xFF\"}",
-                           "{\"text\": \"a\", \"text\": \"b\"}"}) {
+  for (const char* line : {"{", "[]", "7", "\"text\"", "{\"text\": 7}", "{\"txt\": \"a\"}", "{}",
+                           "nonsense", "{\"text\": \"a\", \"decode\": [1]}", "{\"decode\": [-1]}",
+                           "{\"decode\": [1.5]}", "{\"decode\": [99999999999]}", "{\"decode\": 5}",
+                           "{\"text\": \"\xFF\"}", "{\"text\": \"a\", \"text\": \"b\"}"}) {
     Json answer = ask_one(*probe, line);
     ASSERT_TRUE(answer.contains("error")) << line;
     EXPECT_TRUE(answer["error"]["message"].is_string()) << line;
@@ -98,7 +100,9 @@ TEST(Probe, deep_nesting_is_refused_not_followed) {
 
 TEST(Probe, requests_are_encoded_and_refusals_carry_a_kind) {
   auto probe = open("encode");
-  Json answer = ask_one(*probe, R"({"id": 1, "request": {"messages": [{"role": "user", "content": "Hi"}]}, "strict": true})");
+  Json answer = ask_one(
+      *probe,
+      R"({"id": 1, "request": {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}, "strict": true})");
   ASSERT_TRUE(answer.contains("ids")) << answer.dump();
   EXPECT_EQ(answer["ids"][0], 1);  // BOS
   EXPECT_TRUE(answer["image_grid"].is_array());
@@ -111,8 +115,11 @@ TEST(Probe, requests_are_encoded_and_refusals_carry_a_kind) {
 
 TEST(Probe, the_request_is_found_wherever_it_stands_in_the_line) {
   auto probe = open("encode");
-  Json first = ask_one(*probe, R"({"request": {"messages": [{"role": "user", "content": "a\"}],{"}]}, "id": 1})");
-  Json last = ask_one(*probe, R"({ "id" : 1 , "strict" : false , "request" : {"messages": [{"role": "user", "content": "a\"}],{"}]} })");
+  Json first = ask_one(
+      *probe, R"({"request": {"messages": [{"role": "user", "content": "a\"}],{"}]}, "id": 1})");
+  Json last = ask_one(
+      *probe,
+      R"({ "id" : 1 , "strict" : false , "request" : {"messages": [{"role": "user", "content": "a\"}],{"}]} })");
   ASSERT_TRUE(first.contains("ids")) << first.dump();
   EXPECT_EQ(first, last);
 }
@@ -124,11 +131,13 @@ TEST(Probe, ids_are_parsed_to_a_message_or_to_deltas) {
   EXPECT_EQ(message["finish_reason"], "stop");
   EXPECT_TRUE(message["reasoning_content"].is_null());
   EXPECT_TRUE(message["tool_calls"].is_array());
-  Json stream = ask_one(*probe, R"({"ids": [34, 1072, 35, 1105], "finish": "length", "stream": true})");
+  Json stream =
+      ask_one(*probe, R"({"ids": [34, 1072, 35, 1105], "finish": "length", "stream": true})");
   std::string content, reasoning;
   for (const Json& delta : stream["deltas"]) {
     if (delta.contains("content")) content += delta["content"].get<std::string>();
-    if (delta.contains("reasoning_content")) reasoning += delta["reasoning_content"].get<std::string>();
+    if (delta.contains("reasoning_content"))
+      reasoning += delta["reasoning_content"].get<std::string>();
   }
   EXPECT_EQ(content, "i");
   EXPECT_EQ(reasoning, "H");
@@ -140,7 +149,8 @@ TEST(Probe, lines_are_answered_in_order_and_blank_ones_skipped) {
   auto probe = open("tokenize");
   int ends[2];
   ASSERT_EQ(pipe(ends), 0);
-  std::string input = "{\"id\":1,\"text\":\"a\"}\n\n  \r\nbad\n{\"id\":2,\"text\":\"b\"}";  // no newline at the end
+  std::string input =
+      "{\"id\":1,\"text\":\"a\"}\n\n  \r\nbad\n{\"id\":2,\"text\":\"b\"}";  // no newline at the end
   std::thread feeder([&] {
     for (char c : input) ASSERT_EQ(write(ends[1], &c, 1), 1);
     close(ends[1]);

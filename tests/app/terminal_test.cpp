@@ -10,7 +10,10 @@ namespace {
 TEST(Terminal, escape_sequences_of_a_model_do_not_reach_the_terminal) {
   EXPECT_EQ(terminal_safe("a\x1b[31mb"), "a\xEF\xBF\xBD[31mb");
   EXPECT_EQ(terminal_safe("tab\tand\nnewline"), "tab\tand\nnewline");
-  EXPECT_EQ(terminal_safe("\xC2\x9B" "2J"), "\xEF\xBF\xBD" "2J");  // CSI as one C1 character
+  EXPECT_EQ(terminal_safe("\xC2\x9B"
+                          "2J"),
+            "\xEF\xBF\xBD"
+            "2J");  // CSI as one C1 character
   EXPECT_EQ(terminal_safe("é 日本 😀"), "é 日本 😀");
   EXPECT_EQ(terminal_safe("\x7F\r"), "\xEF\xBF\xBD\xEF\xBF\xBD");
 }

@@ -210,18 +210,19 @@ Result<Weight> CpuBackend::pack_weight(std::span<const WeightView> parts) {
   packed->buffer = TRY(allocate_host(total, ("the weight " + weight.name).c_str()));
   auto* at = static_cast<uint8_t*>(packed->buffer.data());
   for (WeightSegment& s : packed->segments) {
-    if (!s.tiles) continue;
-    s.data = at;
+    s.data = s.tiles ? at : nullptr;
     std::vector<std::optional<Error>> failed(static_cast<size_t>(num_threads()));
-    pool_.parallel_for(s.num_tiles(), 4, [&](int64_t begin, int64_t end, int worker) {
-      for (int64_t tile = begin; tile < end; ++tile) {
-        auto done = pack_tile(s, packed->columns, tile, at + static_cast<uint64_t>(tile) * s.tile_bytes);
+    pool_.parallel_for(s.tiles ? s.num_tiles() : s.rows, 4, [&](int64_t begin, int64_t end, int worker) {
+      for (int64_t i = begin; i < end; ++i) {
+        auto done = s.tiles ? pack_tile(s, packed->columns, i, at + static_cast<uint64_t>(i) * s.tile_bytes)
+                            : check_stored_row(s, i);
         if (!done) failed[static_cast<size_t>(worker)] = std::move(done).error();
       }
     });
     for (std::optional<Error>& error : failed) {
       if (error) return std::move(*error);
     }
+    if (!s.tiles) continue;
     at += static_cast<uint64_t>(s.num_tiles()) * s.tile_bytes;
     s.views.clear();  // the file is not needed again
   }

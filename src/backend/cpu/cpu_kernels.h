@@ -67,7 +67,8 @@ struct CpuKernels {
   void (*linear_int)(IntCodes codes, const uint8_t* tile, int64_t columns, const QuantizedRow* x,
                      int num_tokens, float* out);
   float (*dot)(const float* a, const float* b, int64_t n);
-  // columns is a multiple of 32. amax / 127 per block, round to nearest even.
+  // columns is a multiple of 32. amax / 127 per block, round to nearest even. A block below 2^-119 is
+  // zero; one with an infinity or a NaN has the scale NaN, and so has every result of its row.
   void (*quantize_row)(const float* x, int64_t columns, int8_t* codes, float* scales, int32_t* sums);
   void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps, float* out);
   void (*gated_activation)(KernelActivation act, const float* gate, const float* up, int64_t n,

@@ -109,9 +109,16 @@ void rope(float* x, const float* cosine, const float* sine, int32_t half, float 
 void quantize_row(const float* x, int64_t columns, int8_t* codes, float* scales, int32_t* sums) {
   for (int64_t b = 0; b < columns / kBlock; ++b) {
     F low = f_load(x + b * kBlock), high = f_load(x + b * kBlock + 16);
+    // x - x is 0, or NaN for infinities and NaN: these must reach the results, not become codes.
+    if (f_reduce_add(f_add(f_sub(low, low), f_sub(high, high))) != 0.0f) {
+      memset(codes + b * kBlock, 0, kBlock);
+      scales[b] = __builtin_nanf("");
+      sums[2 * b] = sums[2 * b + 1] = 0;
+      continue;
+    }
     float amax = f_reduce_max(f_max(f_abs(low), f_abs(high)));
     float scale = amax / 127.0f;
-    F inverse = f_set1(amax > 0.0f ? 127.0f / amax : 0.0f);
+    F inverse = f_set1(amax >= 0x1p-119f ? 127.0f / amax : 0.0f);  // below it the quotient may overflow
     I q_low = i_from_f(f_round(f_mul(low, inverse))), q_high = i_from_f(f_round(f_mul(high, inverse)));
     i_store_i8(codes + b * kBlock, q_low);
     i_store_i8(codes + b * kBlock + 16, q_high);

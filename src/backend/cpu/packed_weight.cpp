@@ -211,16 +211,20 @@ void decode_tile_block(const BlockLayout& layout, IntCodes codes, const uint8_t*
   }
 }
 
+bool is_e4m3_nan(uint8_t code) { return (code & 0x7F) == 0x7F; }
+
+Error not_a_number(const Placed& placed, int64_t column) {
+  return Error(ErrorCode::corrupt, "tensor " + placed.view->name + ": the FP8 code at row " +
+                                       std::to_string(placed.row) + ", column " +
+                                       std::to_string(column) + " is not a number");
+}
+
 Result<void> pack_float_row(const WeightSegment& s, const Placed& placed, int64_t columns, int lane,
                             uint8_t* out) {
   const int width = element_bytes(s.tiles->float_codes);
   const uint8_t* from = stored_bytes(placed);
   for (int64_t k = 0; k < columns; ++k) {
-    if (s.tiles->float_codes == FloatCodes::e4m3 && (from[k] & 0x7F) == 0x7F) {
-      return Error(ErrorCode::corrupt, "tensor " + placed.view->name + ": the FP8 code at row " +
-                                           std::to_string(placed.row) + ", column " +
-                                           std::to_string(k) + " is not a number");
-    }
+    if (s.tiles->float_codes == FloatCodes::e4m3 && is_e4m3_nan(from[k])) return not_a_number(placed, k);
     std::memcpy(out + (k * kTileRows + lane) * width, from + k * width, static_cast<size_t>(width));
   }
   return {};
@@ -307,6 +311,16 @@ Result<void> pack_tile(const WeightSegment& segment, int64_t columns, int64_t ti
     for (int64_t b = 0; b < columns / kBlock; ++b) {
       write_block(layout, read_block(codes, from, b), lane, b, out);
     }
+  }
+  return {};
+}
+
+Result<void> check_stored_row(const WeightSegment& segment, int64_t row) {
+  Placed placed = find_row(segment, row);
+  if (placed.view->format != FormatId::fp8_e4m3) return {};
+  const uint8_t* codes = stored_bytes(placed);
+  for (int64_t k = 0; k < placed.view->columns; ++k) {
+    if (is_e4m3_nan(codes[k])) return not_a_number(placed, k);
   }
   return {};
 }

@@ -50,6 +50,8 @@ std::vector<WeightSegment> plan_segments(std::span<const WeightView> parts, bool
 // Writes tile number `tile` of a segment to `out` (segment.tile_bytes bytes, zeroed). Error: FP8
 // codes that are not numbers.
 Result<void> pack_tile(const WeightSegment& segment, int64_t columns, int64_t tile, uint8_t* out);
+// Of a segment without tiles: Error when row `row` holds FP8 codes that are not numbers.
+Result<void> check_stored_row(const WeightSegment& segment, int64_t row);
 // One row of the stacked matrix as float32, exactly as the format's decoder gives it.
 void unpack_row(const PackedWeight& weight, int64_t row, std::span<float> out);
 

@@ -1,0 +1,205 @@
+// Every op of the CPU backend, on every instruction set of this machine and on emulated AVX-512,
+// against the plain loops of the reference backend; and against itself: other instruction sets,
+// other batches, other numbers of threads give the same bits.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <sstream>
+
+#include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/cpu_features.h"
+#include "support/emulated_avx512.h"
+#include "support/op_cases.h"
+#include "support/reference_backend.h"
+
+namespace bise {
+namespace {
+
+using test::Op;
+using test::OpCase;
+using test::OpRun;
+
+constexpr uint64_t kSeed = 20260101;
+constexpr char kEmulated[] = "avx512 (emulated)";
+
+std::unique_ptr<Backend> make_backend(const std::string& isa, Precision precision, int num_threads = 2) {
+  BackendOptions options;
+  options.num_threads = num_threads;
+  options.precision = precision;
+  if (isa == kEmulated) return create_cpu_backend_with(kEmulatedAvx512Kernels, options);
+  options.isa = isa;
+  return create_cpu_backend(options).value();
+}
+
+std::vector<std::string> instruction_sets() {
+  std::vector<std::string> names;
+  for (IsaLevel level : built_isa_levels()) {
+    if (detect_cpu_features().supports(level)) names.push_back(isa_name(level));
+  }
+  names.push_back(kEmulated);
+  return names;
+}
+
+bool same_bits(std::span<const float> a, std::span<const float> b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+}
+
+// The output elements that are outside their bounds, for the message of a failure.
+std::string differences(std::span<const float> got, std::span<const float> want, std::span<const double> bounds) {
+  std::ostringstream text;
+  int wrong = 0;
+  for (size_t i = 0; i < want.size(); ++i) {
+    const double error = std::fabs(double{got[i]} - want[i]);
+    if (error <= bounds[i] || (std::isnan(got[i]) && std::isnan(want[i]))) continue;
+    if (++wrong <= 3) {
+      text << "element " << i << ": " << got[i] << ", not " << want[i] << " +- " << bounds[i] << "; ";
+    }
+  }
+  return wrong == 0 ? "" : std::to_string(wrong) + " of " + std::to_string(want.size()) + " wrong: " + text.str();
+}
+
+std::vector<std::unique_ptr<Backend>> every_backend(Precision precision) {
+  std::vector<std::unique_ptr<Backend>> backends;
+  for (const std::string& isa : instruction_sets()) backends.push_back(make_backend(isa, precision));
+  return backends;
+}
+
+class ops : public testing::TestWithParam<std::tuple<Op, Precision>> {};
+
+TEST_P(ops, keep_within_their_error_bounds_with_the_same_bits_on_every_instruction_set) {
+  const auto [op, precision] = GetParam();
+  auto reference = create_reference_backend();
+  auto backends = every_backend(precision);
+  int num_cases = 0;
+  for (const OpCase& c : test::op_cases()) {
+    if (c.op != op) continue;
+    ++num_cases;
+    OpRun expected(*reference, c, kSeed);
+    expected.run();
+    const std::vector<double> bounds = expected.error_bounds(precision);
+    std::vector<float> first;
+    for (auto& backend : backends) {
+      SCOPED_TRACE(test::case_name(c) + ", " + backend->isa() + ", seed " + std::to_string(kSeed));
+      OpRun run(*backend, c, kSeed);
+      run.run();
+      EXPECT_EQ(differences(run.output(), expected.output(), bounds), "");
+      EXPECT_TRUE(run.guards_hold());
+      EXPECT_EQ(run.keys(), expected.keys());
+      EXPECT_EQ(run.values(), expected.values());
+      if (first.empty()) first.assign(run.output().begin(), run.output().end());
+      EXPECT_TRUE(same_bits(run.output(), first)) << "not the bits of the scalar kernels";
+    }
+  }
+  EXPECT_GT(num_cases, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    table, ops,
+    testing::Combine(testing::Values(Op::matmul, Op::embed, Op::rms_norm, Op::rope, Op::attention, Op::attention_full,
+                                     Op::gated_activation, Op::activation, Op::add_bias, Op::gather_rows,
+                                     Op::scatter_rows, Op::unfold_patches),
+                     testing::Values(Precision::fast, Precision::reference)),
+    [](const auto& test) {
+      return test::op_name(std::get<0>(test.param)) +
+             (std::get<1>(test.param) == Precision::fast ? "_fast" : "_reference");
+    });
+
+// Inputs that went through 8 bits before: what remains is the rounding of float sums.
+TEST(ops_products, of_quantized_inputs_are_exact_but_for_rounding) {
+  auto reference = create_reference_backend();
+  auto backends = every_backend(Precision::fast);
+  for (const OpCase& c : test::op_cases()) {
+    if (c.op != Op::matmul || c.parts.size() != 1) continue;
+    const FormatId format = c.parts[0].format;
+    if (format < FormatId::q4_0 || format == FormatId::q2_k || format == FormatId::q3_k || format > FormatId::q6_k) continue;
+    OpRun expected(*reference, c, kSeed);
+    const std::vector<float> rounded = test::quantized_and_back(expected.input());
+    for (size_t i = 0; i < rounded.size(); i += 32) {
+      float largest = 0.0f;
+      for (size_t k = i; k < i + 32; ++k) largest = std::max(largest, std::fabs(expected.input()[k]));
+      for (size_t k = i; k < i + 32; ++k) {
+        ASSERT_LE(std::fabs(rounded[k] - expected.input()[k]), largest / 254.0f * 1.0001f);
+      }
+    }
+    std::copy(rounded.begin(), rounded.end(), expected.input().begin());
+    expected.run();
+    const std::vector<double> bounds = expected.error_bounds(Precision::fast, true);
+    for (auto& backend : backends) {
+      OpRun run(*backend, c, kSeed);
+      run.run();
+      EXPECT_EQ(differences(run.output(), expected.output(), bounds), "") << test::case_name(c) << ", " << backend->isa();
+    }
+  }
+}
+
+bool is_row_wise(Op op) {
+  return op == Op::matmul || op == Op::embed || op == Op::rms_norm || op == Op::rope || op == Op::activation ||
+         op == Op::gated_activation || op == Op::add_bias;
+}
+
+TEST(ops_batches, a_row_alone_has_the_bits_of_the_row_in_a_batch) {
+  for (Precision precision : {Precision::fast, Precision::reference}) {
+    for (const OpCase& table_case : test::op_cases()) {
+      if (!is_row_wise(table_case.op)) continue;
+      if (table_case.columns > 2000 && table_case.op != Op::matmul) continue;
+      OpCase c = table_case;
+      c.tokens = 33;
+      std::unique_ptr<Backend> backends[] = {make_backend("auto", precision, 1), make_backend("auto", precision, 2),
+                                             make_backend("auto", precision, 3)};
+      OpRun all(*backends[1], c, kSeed);
+      all.run();
+      const size_t width = all.output().size() / 33;
+      int64_t first = 0;
+      for (int64_t tokens : {1, 2, 3, 4, 5, 18}) {
+        OpRun some(*backends[first % 3], c, kSeed, first, tokens);
+        some.run();
+        EXPECT_TRUE(same_bits(some.output(), all.output().subspan(static_cast<size_t>(first) * width, some.output().size())))
+            << test::case_name(c) << ", tokens " << first << " to " << first + tokens;
+        first += tokens;
+      }
+    }
+  }
+}
+
+TEST(ops_batches, attention_has_the_same_bits_in_chunks_and_in_any_company) {
+  for (int32_t window : {0, 20}) {
+    OpCase c{.op = Op::attention, .num_heads = 6, .num_kv_heads = 2, .head_dim = 36, .sliding_window = window, .kv = KvDType::bf16};
+    c.sequences = {{0, 100, 100}, {1, 33, 33}, {2, 64, 64}};
+    auto backend = make_backend("auto", Precision::fast, 3);
+    OpRun all(*backend, c, kSeed);
+    all.run();
+    const size_t width = 6 * 36;
+    for (int threads : {1, 2, 3}) {
+      auto other = make_backend("auto", Precision::fast, threads);
+      for (int32_t rows : {1, 2, 17, 33, 64}) {
+        for (int32_t id : {0, 1, 2}) {
+          OpCase one = c;
+          const int32_t end = c.sequences[static_cast<size_t>(id)].num_tokens - threads;  // a chunk in the middle
+          const int32_t count = std::min(rows, end);
+          one.sequences = {{id, end, count}};
+          OpRun chunk(*other, one, kSeed);
+          chunk.run();
+          const size_t first = static_cast<size_t>((id == 0 ? 0 : id == 1 ? 100 : 133) + end - count) * width;
+          EXPECT_TRUE(same_bits(chunk.output(), all.output().subspan(first, chunk.output().size())))
+              << "sequence " << id << ", " << count << " rows to " << end << ", " << threads << " threads";
+        }
+      }
+    }
+  }
+}
+
+TEST(ops_batches, any_number_of_threads_gives_the_same_bits) {
+  auto one = make_backend("auto", Precision::fast, 1), two = make_backend("auto", Precision::fast, 2),
+       three = make_backend("auto", Precision::fast, 3);
+  for (const OpCase& c : test::op_cases()) {
+    OpRun a(*one, c, kSeed), b(*two, c, kSeed), d(*three, c, kSeed);
+    a.run();
+    b.run();
+    d.run();
+    EXPECT_TRUE(same_bits(a.output(), b.output()) && same_bits(a.output(), d.output())) << test::case_name(c);
+  }
+}
+
+}  // namespace
+}  // namespace bise
