@@ -6,12 +6,15 @@ CpuFeatures detect_cpu_features() {
   CpuFeatures f;
 #if defined(__x86_64__)
   // These builtins also ask the operating system whether it saves the wide registers.
-  f.avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("f16c");
+  // Clang 14's does not know f16c: its bit is read here, and AVX2 vouches for the registers.
+  unsigned a = 1, b = 0, c = 0, d = 0;
+  __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+  f.avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && ((c >> 29) & 1);
   f.avx512 = f.avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
              __builtin_cpu_supports("avx512vnni");
-  unsigned a = 7, b = 0, c = 0, d = 0;
+  a = 7;
+  c = 0;
   __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
   f.amx_bf16 = (d >> 22) & 1;
   f.amx_int8 = (d >> 25) & 1;
