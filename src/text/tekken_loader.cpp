@@ -145,6 +145,9 @@ std::string load_problem(simdjson::error_code code) {
 class TekkenLoader {
  public:
   Result<std::unique_ptr<Tekken>> load(std::string_view json) {
+    if (json.empty()) {
+      return Error(ErrorCode::corrupt, "the file is empty; expected a tekken.json tokenizer file");
+    }
     if (json.size() > kMaxFileBytes) {
       return Error(ErrorCode::too_large, "the file has " + std::to_string(json.size()) +
                                              " bytes; a tokenizer file may have " +

@@ -11,6 +11,9 @@ namespace bise {
 namespace {
 
 constexpr uint64_t kMapFrom = uint64_t{1} << 20;  // smaller blocks come from the heap
+// Below it a huge page would make memory resident that may never be used: the KV cache of a layer is
+// reserved for the whole context and touched token by token.
+constexpr uint64_t kHugeFrom = uint64_t{16} << 20;
 
 Error no_memory(uint64_t bytes, const char* what) {
   return Error(ErrorCode::out_of_memory, "no memory for " + std::string(what) + ": " +
@@ -32,7 +35,7 @@ Result<Buffer> allocate_host(uint64_t bytes, const char* what) {
   }
   void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (data == MAP_FAILED) return no_memory(bytes, what);
-  ::madvise(data, bytes, MADV_HUGEPAGE);  // refused where the system has none: no harm
+  if (bytes >= kHugeFrom) ::madvise(data, bytes, MADV_HUGEPAGE);  // refused where there are none: no harm
   return Buffer(data, bytes, [](void* p, size_t size) { ::munmap(p, size); });
 }
 
