@@ -25,7 +25,8 @@ class TokenizeProbe : public Probe {
       return emit({{"text", tokenizer.decode(ids, keep)}});
     }
     if (json_has(line, "keep_special")) return bad_field("keep_special", "belongs to decode");
-    return emit({{"ids", tokenizer.encode(TRY(json_string(line, "text", "", "")))}});
+    std::string text = TRY(json_string(line, "text", "", ""));
+    return emit({{"ids", tokenizer.encode(text)}});
   }
 
  private:
