@@ -16,7 +16,6 @@
 namespace bise {
 namespace {
 
-constexpr int64_t kTokensPerCall = 32;        // outputs of one tile that wait on the stack
 constexpr int64_t kSerialBytes = 32 << 10;    // products that read less run on the caller alone
 constexpr int64_t kSerialElements = 16 << 10; // likewise for row-wise ops
 
@@ -151,6 +150,7 @@ class CpuBackend : public Backend {
     std::vector<int8_t> codes;
     std::vector<float> scales;
     std::vector<int32_t> sums;
+    std::vector<float> scaled_sums;
     std::vector<QuantizedRow> rows;
   };
 
@@ -173,6 +173,9 @@ class CpuBackend : public Backend {
   // FP8 inputs as the GPU path sees them: rounded to e4m3 codes of the static scale.
   MatrixView statically_quantized(MatrixView x, float scale);
   void tiled_product(const WeightSegment& segment, MatrixView x, MatrixView y, bool accumulate);
+  // One tile times tokens [token, token + tokens).
+  void tile_product(const WeightSegment& segment, int64_t tile, MatrixView x, int64_t token, int tokens,
+                    MatrixView y, bool accumulate) const;
   void decoded_product(const WeightSegment& segment, MatrixView x, MatrixView y, bool accumulate);
 
   const CpuKernels& kernels_;
@@ -236,14 +239,16 @@ void CpuBackend::quantize(MatrixView x) {
   q.codes.resize(rows * columns);
   q.scales.resize(rows * columns / kBlock);
   q.sums.resize(rows * columns / kBlock * 2);
+  q.scaled_sums.resize(rows * columns / kBlock);
   q.rows.resize(rows);
   each_row(x.rows, x.columns, [&](int64_t i) {
     const size_t at = static_cast<size_t>(i) * columns;
     int8_t* codes = &q.codes[at];
     float* scales = &q.scales[at / kBlock];
     int32_t* sums = &q.sums[at / kBlock * 2];
-    kernels_.quantize_row(x.row_f32(i), x.columns, codes, scales, sums);
-    q.rows[static_cast<size_t>(i)] = {codes, scales, sums};
+    float* scaled_sums = &q.scaled_sums[at / kBlock];
+    kernels_.quantize_row(x.row_f32(i), x.columns, codes, scales, sums, scaled_sums);
+    q.rows[static_cast<size_t>(i)] = {codes, scales, sums, scaled_sums};
   });
 }
 
@@ -281,40 +286,47 @@ void CpuBackend::matmul(const Weight& weight, MatrixView x, MatrixView y, bool a
 
 void CpuBackend::tiled_product(const WeightSegment& s, MatrixView x, MatrixView y, bool accumulate) {
   const int64_t tiles = s.num_tiles();
-  auto one_tile = [&](int64_t tile) {
-    float out[kTokensPerCall * kTileRows];
-    const uint8_t* data = s.data + static_cast<uint64_t>(tile) * s.tile_bytes;
-    const int64_t first = tile * kTileRows, lanes = std::min<int64_t>(kTileRows, s.rows - first);
-    for (int64_t t = 0; t < x.rows; t += kTokensPerCall) {
-      const int tokens = static_cast<int>(std::min(kTokensPerCall, x.rows - t));
-      if (s.tiles->integer) {
-        kernels_.linear_int(s.tiles->int_codes, data, x.columns, &quantized_.rows[static_cast<size_t>(t)],
-                            tokens, out);
-      } else {
-        kernels_.linear_float(s.tiles->float_codes, data, x.columns, x.row_f32(t), x.columns, tokens, out);
+  // Tokens outside, tiles inside: the tokens' inputs stay in the nearest cache and the tiles of one
+  // piece in the next.
+  auto piece = [&](int64_t begin, int64_t end) {
+    for (int64_t t = 0; t < x.rows; t += kMaxTokens) {
+      const int tokens = static_cast<int>(std::min<int64_t>(kMaxTokens, x.rows - t));
+      for (int64_t tile = begin; tile < end; ++tile) tile_product(s, tile, x, t, tokens, y, accumulate);
+    }
+  };
+  if (static_cast<int64_t>(s.tile_bytes) * tiles * x.rows < kSerialBytes) return piece(0, tiles);
+  const int64_t grain = std::max<int64_t>(1, tiles / (int64_t{num_threads()} * 6));
+  pool_.parallel_for(tiles, grain, [&](int64_t begin, int64_t end, int) { piece(begin, end); });
+}
+
+void CpuBackend::tile_product(const WeightSegment& s, int64_t tile, MatrixView x, int64_t token,
+                              int tokens, MatrixView y, bool accumulate) const {
+  float out[kMaxTokens * kTileRows];
+  const uint8_t* data = s.data + static_cast<uint64_t>(tile) * s.tile_bytes;
+  const int64_t first = tile * kTileRows, lanes = std::min<int64_t>(kTileRows, s.rows - first);
+  if (s.tiles->integer) {
+    kernels_.linear_int(s.tiles->int_codes, data, x.columns, &quantized_.rows[static_cast<size_t>(token)],
+                        tokens, out);
+  } else {
+    kernels_.linear_float(s.tiles->float_codes, data, x.columns, x.row_f32(token), x.columns, tokens, out);
+  }
+  auto store = [&](int64_t count) {
+    for (int i = 0; i < tokens; ++i) {
+      float* to = y.row_f32(token + i) + s.first_row + first;
+      float* from = out + i * kTileRows;
+      if (!s.row_scales.empty()) {
+        const float* scales = &s.row_scales[static_cast<size_t>(first)];
+        for (int64_t r = 0; r < count; ++r) from[r] *= scales[r];
       }
-      for (int i = 0; i < tokens; ++i) {
-        float* to = y.row_f32(t + i) + s.first_row + first;
-        float* from = out + i * kTileRows;
-        if (!s.row_scales.empty()) {
-          for (int64_t r = 0; r < lanes; ++r) from[r] *= s.row_scales[static_cast<size_t>(first + r)];
-        }
-        if (accumulate) {
-          for (int64_t r = 0; r < lanes; ++r) to[r] += from[r];
-        } else {
-          for (int64_t r = 0; r < lanes; ++r) to[r] = from[r];
-        }
+      if (accumulate) {
+        for (int64_t r = 0; r < count; ++r) to[r] += from[r];
+      } else {
+        std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
       }
     }
   };
-  if (static_cast<int64_t>(s.tile_bytes) * tiles * x.rows < kSerialBytes) {
-    for (int64_t tile = 0; tile < tiles; ++tile) one_tile(tile);
-    return;
-  }
-  const int64_t grain = std::max<int64_t>(1, tiles / (int64_t{num_threads()} * 6));
-  pool_.parallel_for(tiles, grain, [&](int64_t begin, int64_t end, int) {
-    for (int64_t tile = begin; tile < end; ++tile) one_tile(tile);
-  });
+  if (lanes == kTileRows) store(kTileRows);  // a constant count: vectors
+  else store(lanes);
 }
 
 void CpuBackend::decoded_product(const WeightSegment& s, MatrixView x, MatrixView y, bool accumulate) {

@@ -32,6 +32,7 @@ namespace bise {
 
 constexpr int kTileRows = 16;
 constexpr int kBlock = 32;
+constexpr int kMaxTokens = 32;  // of one call of a product
 
 enum class FloatCodes : uint8_t { f32, f16, bf16, e4m3 };
 enum class IntCodes : uint8_t { q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k };
@@ -41,6 +42,7 @@ struct QuantizedRow {
   const int8_t* codes;   // [columns]
   const float* scales;   // [columns / 32]
   const int32_t* sums;   // [columns / 32][2]: sums of the codes of each half block
+  const float* scaled_sums;  // [columns / 32]: scale times the sum of the codes
 };
 
 enum class KernelActivation : uint8_t { silu, gelu_erf, gelu_tanh };
@@ -61,7 +63,7 @@ struct AttendBlock {
 struct CpuKernels {
   const char* name;
 
-  // out[t * 16 + r] = sum over columns of tile row r times x row t. num_tokens >= 1.
+  // out[t * 16 + r] = sum over columns of tile row r times x row t. num_tokens in [1, kMaxTokens].
   void (*linear_float)(FloatCodes codes, const uint8_t* tile, int64_t columns, const float* x,
                        int64_t x_stride, int num_tokens, float* out);
   void (*linear_int)(IntCodes codes, const uint8_t* tile, int64_t columns, const QuantizedRow* x,
@@ -69,7 +71,8 @@ struct CpuKernels {
   float (*dot)(const float* a, const float* b, int64_t n);
   // columns is a multiple of 32. amax / 127 per block, round to nearest even. A block below 2^-119 is
   // zero; one with an infinity or a NaN has the scale NaN, and so has every result of its row.
-  void (*quantize_row)(const float* x, int64_t columns, int8_t* codes, float* scales, int32_t* sums);
+  void (*quantize_row)(const float* x, int64_t columns, int8_t* codes, float* scales, int32_t* sums,
+                       float* scaled_sums);
   void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps, float* out);
   void (*gated_activation)(KernelActivation act, const float* gate, const float* up, int64_t n,
                            float* out);

@@ -106,13 +106,14 @@ void rope(float* x, const float* cosine, const float* sine, int32_t half, float 
   }
 }
 
-void quantize_row(const float* x, int64_t columns, int8_t* codes, float* scales, int32_t* sums) {
+void quantize_row(const float* x, int64_t columns, int8_t* codes, float* scales, int32_t* sums,
+                  float* scaled_sums) {
   for (int64_t b = 0; b < columns / kBlock; ++b) {
     F low = f_load(x + b * kBlock), high = f_load(x + b * kBlock + 16);
     // x - x is 0, or NaN for infinities and NaN: these must reach the results, not become codes.
     if (f_reduce_add(f_add(f_sub(low, low), f_sub(high, high))) != 0.0f) {
       memset(codes + b * kBlock, 0, kBlock);
-      scales[b] = __builtin_nanf("");
+      scales[b] = scaled_sums[b] = __builtin_nanf("");
       sums[2 * b] = sums[2 * b + 1] = 0;
       continue;
     }
@@ -125,6 +126,7 @@ void quantize_row(const float* x, int64_t columns, int8_t* codes, float* scales,
     scales[b] = scale;
     sums[2 * b] = i_reduce_add(q_low);
     sums[2 * b + 1] = i_reduce_add(q_high);
+    scaled_sums[b] = scale * static_cast<float>(sums[2 * b] + sums[2 * b + 1]);
   }
 }
 
@@ -160,20 +162,43 @@ void f32_to_kv(KernelKv type, const float* from, int64_t n, void* to) {
   }
 }
 
+// scores[t] of kKeys keys from `first` on; several at once, so that their sums run side by side.
+template <int kKeys>
+inline void score_keys(const AttendBlock& a, int32_t first, float* scores) {
+  const float* k = a.k + static_cast<int64_t>(first) * a.padded;
+  F sum[kKeys];
+  for (int j = 0; j < kKeys; ++j) sum[j] = f_set1(0.0f);
+  for (int32_t i = 0; i < a.padded; i += 16) {
+    F q = f_load(a.q + i);
+    for (int j = 0; j < kKeys; ++j) sum[j] = f_fma(q, f_load(k + j * a.padded + i), sum[j]);
+  }
+  for (int j = 0; j < kKeys; ++j) scores[first + j] = f_reduce_add(sum[j]);
+}
+
+// out = out * correction + sum of scores[t] v[t], for kVectors * 16 elements from `at` on.
+template <int kVectors>
+inline void add_values(const AttendBlock& a, const float* scores, float correction, int32_t at) {
+  F out[kVectors];
+  for (int j = 0; j < kVectors; ++j) out[j] = f_mul(f_load(a.out + at + 16 * j), f_set1(correction));
+  for (int32_t t = 0; t < a.tokens; ++t) {
+    const float* v = a.v + static_cast<int64_t>(t) * a.padded + at;
+    F score = f_set1(scores[t]);
+    for (int j = 0; j < kVectors; ++j) out[j] = f_fma(score, f_load(v + 16 * j), out[j]);
+  }
+  for (int j = 0; j < kVectors; ++j) f_store(a.out + at + 16 * j, out[j]);
+}
+
 // One step of softmax(q K) V that never looks back (Milakov and Gimelshein 2018): the running sum is
 // rescaled when a block brings a larger maximum.
 void attend_block(const AttendBlock& a) {
-  constexpr int kMaxTokens = 32;
-  float scores[kMaxTokens];
+  constexpr int kMaxKeys = 32;
+  float scores[kMaxKeys];
   float top = *a.running_max;
-  for (int32_t t = 0; t < a.tokens; ++t) {
-    const float* k = a.k + static_cast<int64_t>(t) * a.padded;
-    F sum = f_set1(0.0f);
-    for (int32_t i = 0; i < a.padded; i += 16) sum = f_fma(f_load(a.q + i), f_load(k + i), sum);
-    scores[t] = f_reduce_add(sum);
-    top = scores[t] > top ? scores[t] : top;
-  }
-  for (int32_t t = a.tokens; t < kMaxTokens; ++t) scores[t] = -3.0e38f;
+  int32_t first = 0;
+  for (; first + 4 <= a.tokens; first += 4) score_keys<4>(a, first, scores);
+  for (; first < a.tokens; ++first) score_keys<1>(a, first, scores);
+  for (int32_t t = 0; t < a.tokens; ++t) top = scores[t] > top ? scores[t] : top;
+  for (int32_t t = a.tokens; t < kMaxKeys; ++t) scores[t] = -3.0e38f;
   F shift = f_set1(top);
   F low = f_exp(f_sub(f_load(scores), shift)), high = f_exp(f_sub(f_load(scores + 16), shift));
   f_store(scores, low);
@@ -184,11 +209,7 @@ void attend_block(const AttendBlock& a) {
   for (int32_t t = 0; t < a.tokens; ++t) sum += scores[t];
   *a.running_sum = *a.running_sum * correction[0] + sum;
   *a.running_max = top;
-  for (int32_t i = 0; i < a.padded; i += 16) {
-    F out = f_mul(f_load(a.out + i), f_set1(correction[0]));
-    for (int32_t t = 0; t < a.tokens; ++t) {
-      out = f_fma(f_set1(scores[t]), f_load(a.v + static_cast<int64_t>(t) * a.padded + i), out);
-    }
-    f_store(a.out + i, out);
-  }
+  int32_t i = 0;
+  for (; i + 64 <= a.padded; i += 64) add_values<4>(a, scores, correction[0], i);
+  for (; i < a.padded; i += 16) add_values<1>(a, scores, correction[0], i);
 }

@@ -1,26 +1,44 @@
-// Products of one tile of 16 rows with up to four tokens at a time. Written over the vector
+// Products of one tile of 16 rows, a few tokens at a time. Written over the vector
 // vocabulary; included by isa_*.cpp only, inside their namespace.
 
 constexpr int kTokensAtOnce = 4;
 
+// How far ahead of a product its weights are asked for. They come from memory once per step, in one
+// long run; the hardware's own prefetch is not enough for the full rate (10 % less of it on Zen 3).
+constexpr int64_t kPrefetchBytes = 2048;
+inline void prefetch(const uint8_t* p, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + kPrefetchBytes + i);
+}
+
+// e4m3 comes as 2^-8 of its value; scaled_sum() makes up for it.
 template <FloatCodes kCodes>
 inline F load_column(const uint8_t* p) {
   if constexpr (kCodes == FloatCodes::f32) return f_load(reinterpret_cast<const float*>(p));
   else if constexpr (kCodes == FloatCodes::f16) return f_from_f16(reinterpret_cast<const uint16_t*>(p));
   else if constexpr (kCodes == FloatCodes::bf16) return f_from_bf16(reinterpret_cast<const uint16_t*>(p));
-  else return f_from_e4m3(p);
+  else return f_from_e4m3_256th(p);
 }
+template <FloatCodes kCodes>
+inline F scaled_sum(F even, F odd) {
+  F sum = f_add(even, odd);
+  if constexpr (kCodes == FloatCodes::e4m3) return f_mul(sum, f_set1(256.0f));
+  else return sum;
+}
+template <FloatCodes kCodes>
+constexpr int64_t kColumnBytes = kTileRows * (kCodes == FloatCodes::f32    ? 4
+                                              : kCodes == FloatCodes::e4m3 ? 1
+                                                                           : 2);
 
-// Even and odd columns have sums of their own, so that two chains of FMA run side by side.
+// A few tokens. Even and odd columns have sums of their own, so that two chains of FMA run side by
+// side.
 template <FloatCodes kCodes, int kTokens>
-void float_tile(const uint8_t* tile, int64_t columns, const float* x, int64_t stride, float* out) {
-  constexpr int64_t kBytes = kTileRows * (kCodes == FloatCodes::f32    ? 4
-                                          : kCodes == FloatCodes::e4m3 ? 1
-                                                                       : 2);
+void float_tile_few(const uint8_t* tile, int64_t columns, const float* x, int64_t stride, float* out) {
+  constexpr int64_t kBytes = kColumnBytes<kCodes>;
   F even[kTokens], odd[kTokens];
   for (int t = 0; t < kTokens; ++t) even[t] = odd[t] = f_set1(0.0f);
   int64_t k = 0;
   for (; k + 2 <= columns; k += 2) {
+    prefetch(tile + k * kBytes, 2 * kBytes);
     F a = load_column<kCodes>(tile + k * kBytes), b = load_column<kCodes>(tile + (k + 1) * kBytes);
     for (int t = 0; t < kTokens; ++t) {
       even[t] = f_fma(a, f_set1(x[t * stride + k]), even[t]);
@@ -31,7 +49,46 @@ void float_tile(const uint8_t* tile, int64_t columns, const float* x, int64_t st
     F a = load_column<kCodes>(tile + k * kBytes);
     for (int t = 0; t < kTokens; ++t) even[t] = f_fma(a, f_set1(x[t * stride + k]), even[t]);
   }
-  for (int t = 0; t < kTokens; ++t) f_store(out + t * kTileRows, f_add(even[t], odd[t]));
+  for (int t = 0; t < kTokens; ++t) f_store(out + t * kTileRows, scaled_sum<kCodes>(even[t], odd[t]));
+}
+
+// sums[t] += every second of `columns` float columns of a tile times kTokensAtOnce tokens.
+inline void add_columns(const float* w, int64_t first, int64_t columns, const float* x, int64_t stride,
+                        float* sums) {
+  F sum[kTokensAtOnce];
+  for (int t = 0; t < kTokensAtOnce; ++t) sum[t] = f_load(sums + t * kTileRows);
+  for (int64_t k = first; k < columns; k += 2) {
+    F a = f_load(w + k * kTileRows);
+    for (int t = 0; t < kTokensAtOnce; ++t) sum[t] = f_fma(a, f_set1(x[t * stride + k]), sum[t]);
+  }
+  for (int t = 0; t < kTokensAtOnce; ++t) f_store(sums + t * kTileRows, sum[t]);
+}
+
+// Many: columns become floats once for all tokens. The same sums in the same order for each token.
+template <FloatCodes kCodes>
+void float_tile_many(const uint8_t* tile, int64_t columns, const float* x, int64_t stride, int groups,
+                     float* out) {
+  constexpr int64_t kColumns = 64;  // even, so that a column's parity is that in the chunk
+  float odd[kMaxTokens * kTileRows], w[kColumns * kTileRows];
+  const int tokens = groups * kTokensAtOnce;
+  for (int t = 0; t < tokens; ++t) {
+    f_store(out + t * kTileRows, f_set1(0.0f));
+    f_store(odd + t * kTileRows, f_set1(0.0f));
+  }
+  for (int64_t first = 0; first < columns; first += kColumns) {
+    const int64_t count = columns - first < kColumns ? columns - first : kColumns;
+    for (int64_t k = 0; k < count; ++k) {
+      f_store(w + k * kTileRows, load_column<kCodes>(tile + (first + k) * kColumnBytes<kCodes>));
+    }
+    for (int t = 0; t < tokens; t += kTokensAtOnce) {
+      add_columns(w, 0, count, x + t * stride + first, stride, out + t * kTileRows);
+      add_columns(w, 1, count, x + t * stride + first, stride, odd + t * kTileRows);
+    }
+  }
+  for (int t = 0; t < tokens; ++t) {
+    f_store(out + t * kTileRows,
+            scaled_sum<kCodes>(f_load(out + t * kTileRows), f_load(odd + t * kTileRows)));
+  }
 }
 
 // How the columns of one block become codes, and where its parts lie.
@@ -64,113 +121,166 @@ inline int32_t load_quad(const int8_t* p) {
   return quad;
 }
 
-// The codes of quads kGroup and kGroup + 4.
-template <IntCodes kCodes, int kGroup>
-inline void load_quads(const uint8_t* codes, const uint8_t* high, B* first, B* second) {
+// The codes of one quad, one byte each, out of a block as it is packed.
+template <IntCodes kCodes, int kQuad>
+inline B unpack_quad(const uint8_t* block) {
   using L = IntLayout<kCodes>;
-  B packed = b_load(codes + kGroup * 64);
-  *first = b_low_nibbles(packed);
-  *second = b_high_nibbles(packed);
-  if constexpr (L::bits == 5) {
-    B plane = b_load(high);
-    *first = b_or(*first, b_bits_to_4<kGroup, 1>(plane));
-    *second = b_or(*second, b_bits_to_4<kGroup + 4, 1>(plane));
-  } else if constexpr (L::bits == 6) {
-    *first = b_or(*first, b_bits_to_4<2 * kGroup, 3>(b_load(high)));
-    *second = b_or(*second, b_bits_to_4<2 * kGroup, 3>(b_load(high + 64)));
-  }
-}
-
-// Integer sums of both half blocks (quads 0-3: low, 4-7: high) for each token.
-template <IntCodes kCodes, int kTokens>
-inline void block_sums(const uint8_t* block, const int8_t* const* x, I* low, I* high) {
-  using L = IntLayout<kCodes>;
-  const uint8_t* planes = block + L::scale_bytes;
-  const uint8_t* codes = planes + L::high_bytes;
-  for (int t = 0; t < kTokens; ++t) low[t] = high[t] = i_zero();
+  const uint8_t* high = block + L::scale_bytes;
+  const uint8_t* codes = high + L::high_bytes;
   if constexpr (L::is_signed) {
-    for (int g = 0; g < 8; ++g) {
-      B w = b_load(codes + g * 64);
-      for (int t = 0; t < kTokens; ++t) low[t] = i_mac_signed(low[t], w, load_quad(x[t] + 4 * g));
-    }
+    return b_load(codes + kQuad * 64);
   } else {
-    D d_low[kTokens], d_high[kTokens];
-    for (int t = 0; t < kTokens; ++t) d_low[t] = d_high[t] = d_zero();
-    auto group = [&]<int kGroup>() {
-      B first, second;
-      load_quads<kCodes, kGroup>(codes, planes, &first, &second);
-      for (int t = 0; t < kTokens; ++t) {
-        d_low[t] = d_mac(d_low[t], first, load_quad(x[t] + 4 * kGroup));
-        if constexpr (kSafe<L::bits> == 8 && L::bits != 6) {
-          d_low[t] = d_mac(d_low[t], second, load_quad(x[t] + 4 * kGroup + 16));
-        } else {
-          d_high[t] = d_mac(d_high[t], second, load_quad(x[t] + 4 * kGroup + 16));
-        }
-      }
-      if constexpr (kSafe<L::bits> == 2 && kGroup == 1) {
+    B packed = b_load(codes + kQuad % 4 * 64);
+    B low = kQuad < 4 ? b_low_nibbles(packed) : b_high_nibbles(packed);
+    if constexpr (L::bits == 5) return b_or(low, b_bits_to_4<kQuad, 1>(b_load(high)));
+    else if constexpr (L::bits == 6) return b_or(low, b_bits_to_4<kQuad % 4 * 2, 3>(b_load(high + kQuad / 4 * 64)));
+    else return low;
+  }
+}
+
+// Where the codes of a block come from: the packed block itself, or 8 x 64 bytes unpacked before.
+template <IntCodes kCodes>
+struct PackedQuads {
+  const uint8_t* block;
+  template <int kQuad>
+  B quad() const {
+    return unpack_quad<kCodes, kQuad>(block);
+  }
+};
+struct UnpackedQuads {
+  const uint8_t* bytes;
+  template <int kQuad>
+  B quad() const {
+    return b_load(bytes + kQuad * 64);
+  }
+};
+
+// Calls body<first>() … body<last - 1>(): shifts must be constants.
+template <int kFirst, int kLast, class Body>
+inline void for_each_index(Body& body) {
+  if constexpr (kFirst < kLast) {
+    body.template operator()<kFirst>();
+    for_each_index<kFirst + 1, kLast>(body);
+  }
+}
+
+// Adds the products of half a block (quads 4 * kHalf to 4 * kHalf + 3) to sum[t]. `narrow` carries
+// sums that may be too small for more products; it is flushed when they are full or when `kFlush`.
+template <IntCodes kCodes, int kTokens, int kHalf, bool kFlush, class Quads>
+inline void half_block_sums(Quads quads, const int8_t* const* x, D* narrow, I* sum) {
+  using L = IntLayout<kCodes>;
+  auto step = [&]<int kQuad>() {
+    const B w = quads.template quad<kQuad>();
+    if constexpr (L::is_signed) {
+      for (int t = 0; t < kTokens; ++t) sum[t] = i_mac_signed(sum[t], w, load_quad(x[t] + 4 * kQuad));
+    } else {
+      for (int t = 0; t < kTokens; ++t) narrow[t] = d_mac(narrow[t], w, load_quad(x[t] + 4 * kQuad));
+      constexpr bool kFull = kSafe<L::bits> < 8 && (kQuad + 1) % kSafe<L::bits> == 0;
+      if constexpr (kFull || (kFlush && kQuad % 4 == 3)) {
         for (int t = 0; t < kTokens; ++t) {
-          low[t] = d_flush(d_low[t]);
-          high[t] = d_flush(d_high[t]);
-          d_low[t] = d_high[t] = d_zero();
+          sum[t] = i_add(sum[t], d_flush(narrow[t]));
+          narrow[t] = d_zero();
         }
       }
-    };
-    group.template operator()<0>();
-    group.template operator()<1>();
-    group.template operator()<2>();
-    group.template operator()<3>();
-    for (int t = 0; t < kTokens; ++t) {
-      low[t] = i_add(low[t], d_flush(d_low[t]));
-      high[t] = i_add(high[t], d_flush(d_high[t]));
+    }
+  };
+  for_each_index<4 * kHalf, 4 * kHalf + 4>(step);
+}
+
+// The factors of one block: w = d q + m, or d (q - offset).
+template <IntCodes kCodes>
+inline void block_factors(const uint8_t* super, const uint8_t* block, F* d, F* m) {
+  using L = IntLayout<kCodes>;
+  *d = f_from_f16(reinterpret_cast<const uint16_t*>(L::is_super ? super : block));
+  *m = *d;
+  if constexpr (L::has_min) {
+    *m = f_from_f16(reinterpret_cast<const uint16_t*>((L::is_super ? super : block) + 32));
+    if constexpr (L::is_super) {
+      *d = f_mul(*d, f_from_i(i_from_u8(block)));
+      *m = f_sub(f_set1(0.0f), f_mul(*m, f_from_i(i_from_u8(block + 16))));
     }
   }
 }
 
-template <IntCodes kCodes, int kTokens>
-void int_tile(const uint8_t* tile, int64_t columns, const QuantizedRow* x, float* out) {
+// sum[t] += one block of the tile times block `b` of token t.
+template <IntCodes kCodes, int kTokens, class Quads>
+inline void add_block(Quads quads, const uint8_t* block, F d, F m, const QuantizedRow* x, int64_t b,
+                      F* sum) {
   using L = IntLayout<kCodes>;
-  F sum[kTokens];
-  for (int t = 0; t < kTokens; ++t) sum[t] = f_set1(0.0f);
-  const uint8_t* p = tile;
+  constexpr bool kTwoScales = kCodes == IntCodes::q6_k;  // each half block has its own
+  const int8_t* codes[kTokens];
+  I low[kTokens], high[kTokens];
+  D narrow[kTokens];
+  for (int t = 0; t < kTokens; ++t) {
+    codes[t] = x[t].codes + b * kBlock;
+    low[t] = high[t] = i_zero();
+    narrow[t] = d_zero();
+  }
+  half_block_sums<kCodes, kTokens, 0, kTwoScales>(quads, codes, narrow, low);
+  half_block_sums<kCodes, kTokens, 1, true>(quads, codes, narrow, kTwoScales ? high : low);
+  for (int t = 0; t < kTokens; ++t) {
+    const int32_t* sums = x[t].sums + 2 * b;
+    I dot = low[t];
+    if constexpr (kTwoScales) {
+      I first = i_sub(low[t], i_set1(L::offset * sums[0]));
+      I second = i_sub(high[t], i_set1(L::offset * sums[1]));
+      dot = i_add(i_mul(first, i_from_i8(block)), i_mul(second, i_from_i8(block + 16)));
+    } else if constexpr (L::offset != 0) {
+      dot = i_sub(dot, i_set1(L::offset * (sums[0] + sums[1])));
+    }
+    sum[t] = f_fma(f_from_i(dot), f_mul(d, f_set1(x[t].scales[b])), sum[t]);
+    if constexpr (L::has_min) sum[t] = f_fma(m, f_set1(x[t].scaled_sums[b]), sum[t]);
+  }
+}
+
+// Calls body(block number, its super-block or null, block) for every block of a tile.
+template <IntCodes kCodes, class Body>
+inline void each_tile_block(const uint8_t* tile, int64_t columns, Body body) {
+  using L = IntLayout<kCodes>;
+  const uint8_t *p = tile, *super = tile;
   for (int64_t b = 0; b < columns / kBlock; ++b) {
-    F d = f_set1(0.0f), m = d;
-    if constexpr (L::is_super) {
-      if (b % 8 == 0) p += L::super_bytes;
-      const uint8_t* super = p - (b % 8) * L::block_bytes - L::super_bytes;
-      d = f_from_f16(reinterpret_cast<const uint16_t*>(super));
-      if constexpr (L::has_min) {
-        d = f_mul(d, f_from_i(i_from_u8(p)));
-        m = f_mul(f_from_f16(reinterpret_cast<const uint16_t*>(super + 32)), f_from_i(i_from_u8(p + 16)));
-        m = f_sub(f_set1(0.0f), m);
-      }
-    } else {
-      d = f_from_f16(reinterpret_cast<const uint16_t*>(p));
-      if constexpr (L::has_min) m = f_from_f16(reinterpret_cast<const uint16_t*>(p + 32));
+    if (L::is_super && b % 8 == 0) {
+      super = p;
+      p += L::super_bytes;
     }
-    const int8_t* codes[kTokens];
-    for (int t = 0; t < kTokens; ++t) codes[t] = x[t].codes + b * kBlock;
-    I low[kTokens], high[kTokens];
-    block_sums<kCodes, kTokens>(p, codes, low, high);
-    for (int t = 0; t < kTokens; ++t) {
-      const int32_t* sums = x[t].sums + 2 * b;
-      const float scale = x[t].scales[b];
-      I dot = low[t];
-      if constexpr (kCodes == IntCodes::q6_k) {
-        // Each half block has its own scale.
-        I a = i_sub(low[t], i_set1(L::offset * sums[0])), c = i_sub(high[t], i_set1(L::offset * sums[1]));
-        dot = i_add(i_mul(a, i_from_i8(p)), i_mul(c, i_from_i8(p + 16)));
-      } else {
-        dot = i_add(low[t], high[t]);
-        if constexpr (L::offset != 0) dot = i_sub(dot, i_set1(L::offset * (sums[0] + sums[1])));
-      }
-      sum[t] = f_fma(f_from_i(dot), f_mul(d, f_set1(scale)), sum[t]);
-      if constexpr (L::has_min) {
-        sum[t] = f_fma(m, f_set1(scale * static_cast<float>(sums[0] + sums[1])), sum[t]);
-      }
-    }
+    body(b, super, p);
     p += L::block_bytes;
   }
+}
+
+// A few tokens: codes go from the packed block straight into the products.
+template <IntCodes kCodes, int kTokens>
+void int_tile_few(const uint8_t* tile, int64_t columns, const QuantizedRow* x, float* out) {
+  F sum[kTokens];
+  for (int t = 0; t < kTokens; ++t) sum[t] = f_set1(0.0f);
+  each_tile_block<kCodes>(tile, columns, [&](int64_t b, const uint8_t* super, const uint8_t* block) {
+    prefetch(block, IntLayout<kCodes>::block_bytes);
+    F d, m;
+    block_factors<kCodes>(super, block, &d, &m);
+    add_block<kCodes, kTokens>(PackedQuads<kCodes>{block}, block, d, m, x, b, sum);
+  });
   for (int t = 0; t < kTokens; ++t) f_store(out + t * kTileRows, sum[t]);
+}
+
+// Many: each block is unpacked once for all of them, and the sums wait in `out`. The same steps in
+// the same order for each token.
+template <IntCodes kCodes>
+void int_tile_many(const uint8_t* tile, int64_t columns, const QuantizedRow* x, int groups, float* out) {
+  for (int t = 0; t < groups * kTokensAtOnce; ++t) f_store(out + t * kTileRows, f_set1(0.0f));
+  each_tile_block<kCodes>(tile, columns, [&](int64_t b, const uint8_t* super, const uint8_t* block) {
+    alignas(64) uint8_t bytes[8 * 64];
+    auto unpack = [&]<int kQuad>() { b_store(bytes + kQuad * 64, unpack_quad<kCodes, kQuad>(block)); };
+    for_each_index<0, 8>(unpack);
+    F d, m;
+    block_factors<kCodes>(super, block, &d, &m);
+    for (int g = 0; g < groups; ++g) {
+      float* at = out + g * kTokensAtOnce * kTileRows;
+      F sum[kTokensAtOnce];
+      for (int t = 0; t < kTokensAtOnce; ++t) sum[t] = f_load(at + t * kTileRows);
+      add_block<kCodes, kTokensAtOnce>(UnpackedQuads{bytes}, block, d, m, x + g * kTokensAtOnce, b, sum);
+      for (int t = 0; t < kTokensAtOnce; ++t) f_store(at + t * kTileRows, sum[t]);
+    }
+  });
 }
 
 // Calls run<kTokens>(first token) for groups of four and the rest.
@@ -186,18 +296,26 @@ inline void in_groups(int num_tokens, Run run) {
   }
 }
 
+// How many groups of tokens go through the forms for many.
+inline int groups_of(int num_tokens) { return num_tokens > kTokensAtOnce ? num_tokens / kTokensAtOnce : 0; }
+
 template <FloatCodes kCodes>
 void float_tokens(const uint8_t* tile, int64_t columns, const float* x, int64_t stride,
                   int num_tokens, float* out) {
-  in_groups(num_tokens, [&]<int kTokens>(int t) {
-    float_tile<kCodes, kTokens>(tile, columns, x + t * stride, stride, out + t * kTileRows);
+  const int groups = groups_of(num_tokens), done = groups * kTokensAtOnce;
+  if (groups > 0) float_tile_many<kCodes>(tile, columns, x, stride, groups, out);
+  in_groups(num_tokens - done, [&]<int kTokens>(int t) {
+    float_tile_few<kCodes, kTokens>(tile, columns, x + (done + t) * stride, stride,
+                                    out + (done + t) * kTileRows);
   });
 }
 
 template <IntCodes kCodes>
 void int_tokens(const uint8_t* tile, int64_t columns, const QuantizedRow* x, int num_tokens, float* out) {
-  in_groups(num_tokens, [&]<int kTokens>(int t) {
-    int_tile<kCodes, kTokens>(tile, columns, x + t, out + t * kTileRows);
+  const int groups = groups_of(num_tokens), done = groups * kTokensAtOnce;
+  if (groups > 0) int_tile_many<kCodes>(tile, columns, x, groups, out);
+  in_groups(num_tokens - done, [&]<int kTokens>(int t) {
+    int_tile_few<kCodes, kTokens>(tile, columns, x + done + t, out + (done + t) * kTileRows);
   });
 }
 

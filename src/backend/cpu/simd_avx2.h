@@ -51,14 +51,12 @@ inline F f_from_bf16(const uint16_t* p) {
 inline F f_from_f16(const uint16_t* p) {
   return {_mm256_cvtph_ps(load_128(p)), _mm256_cvtph_ps(load_128(p + 8))};
 }
-inline F f_from_e4m3(const uint8_t* p) {
-  auto half = [](const uint8_t* q) {
-    __m256i code = _mm256_cvtepu8_epi32(load_64(q));
-    __m256i sign = _mm256_slli_epi32(_mm256_and_si256(code, _mm256_set1_epi32(0x80)), 24);
-    __m256i rest = _mm256_slli_epi32(_mm256_and_si256(code, _mm256_set1_epi32(0x7F)), 20);
-    return _mm256_mul_ps(_mm256_castsi256_ps(_mm256_or_si256(sign, rest)), _mm256_set1_ps(0x1p120f));
-  };
-  return {half(p), half(p + 8)};
+// The sign extension of a code moved up by 7 has its sign twice: the lower one is cleared.
+inline F f_from_e4m3_256th(const uint8_t* p) {
+  __m256i halves = _mm256_and_si256(_mm256_slli_epi16(_mm256_cvtepi8_epi16(load_128(p)), 7),
+                                    _mm256_set1_epi16(static_cast<int16_t>(0xBFFF)));
+  return {_mm256_cvtph_ps(_mm256_castsi256_si128(halves)),
+          _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1))};
 }
 inline F f_from_i(I a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 
@@ -77,6 +75,10 @@ inline I i_from_i8(const uint8_t* p) {
 }
 
 inline B b_load(const uint8_t* p) { return {load_256(p), load_256(p + 32)}; }
+inline void b_store(uint8_t* p, B a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a.lo);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 32), a.hi);
+}
 inline B b_low_nibbles(B a) {
   __m256i mask = _mm256_set1_epi8(15);
   return {_mm256_and_si256(a.lo, mask), _mm256_and_si256(a.hi, mask)};

@@ -41,11 +41,10 @@ inline F f_from_bf16(const uint16_t* p) {
   return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load_256(p)), 16))};
 }
 inline F f_from_f16(const uint16_t* p) { return {_mm512_cvtph_ps(load_256(p))}; }
-inline F f_from_e4m3(const uint8_t* p) {
-  __m512i code = _mm512_cvtepu8_epi32(load_128(p));
-  __m512i sign = _mm512_slli_epi32(_mm512_and_si512(code, _mm512_set1_epi32(0x80)), 24);
-  __m512i rest = _mm512_slli_epi32(_mm512_and_si512(code, _mm512_set1_epi32(0x7F)), 20);
-  return {_mm512_mul_ps(_mm512_castsi512_ps(_mm512_or_si512(sign, rest)), _mm512_set1_ps(0x1p120f))};
+inline F f_from_e4m3_256th(const uint8_t* p) {
+  __m256i halves = _mm256_and_si256(_mm256_slli_epi16(_mm256_cvtepi8_epi16(load_128(p)), 7),
+                                    _mm256_set1_epi16(static_cast<int16_t>(0xBFFF)));
+  return {_mm512_cvtph_ps(halves)};
 }
 inline F f_from_i(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
 
@@ -58,6 +57,7 @@ inline I i_from_u8(const uint8_t* p) { return {_mm512_cvtepu8_epi32(load_128(p))
 inline I i_from_i8(const uint8_t* p) { return {_mm512_cvtepi8_epi32(load_128(p))}; }
 
 inline B b_load(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
+inline void b_store(uint8_t* p, B a) { _mm512_storeu_si512(p, a.v); }
 inline B b_low_nibbles(B a) { return {_mm512_and_si512(a.v, _mm512_set1_epi8(15))}; }
 inline B b_high_nibbles(B a) {
   return {_mm512_and_si512(_mm512_srli_epi16(a.v, 4), _mm512_set1_epi8(15))};

@@ -57,13 +57,13 @@ inline F f_from_bf16(const uint16_t* p) {
   return r;
 }
 inline F f_from_f16(const uint16_t* p) { F r; BISE_LANES r.v[i] = half_to_float(p[i]); return r; }
-// e4m3 by way of its bits: exponent and mantissa moved up, times 2^120, subnormals included.
-inline F f_from_e4m3(const uint8_t* p) {
+// An e4m3 code whose bits are moved to the places of a float16 is 2^-8 of its value there, subnormals
+// included: the caller multiplies his sum by 2^8.
+inline F f_from_e4m3_256th(const uint8_t* p) {
   F r;
   BISE_LANES {
-    uint32_t u = (static_cast<uint32_t>(p[i] & 0x80u) << 24) | (static_cast<uint32_t>(p[i] & 0x7Fu) << 20);
-    memcpy(&r.v[i], &u, 4);
-    r.v[i] *= 0x1p120f;
+    uint32_t code = p[i];
+    r.v[i] = half_to_float(static_cast<uint16_t>((code & 0x80u) << 8 | (code & 0x7Fu) << 7));
   }
   return r;
 }
@@ -78,6 +78,7 @@ inline I i_from_u8(const uint8_t* p) { I r; BISE_LANES r.v[i] = p[i]; return r; 
 inline I i_from_i8(const uint8_t* p) { I r; BISE_LANES r.v[i] = static_cast<int8_t>(p[i]); return r; }
 
 inline B b_load(const uint8_t* p) { B r; memcpy(r.v, p, 64); return r; }
+inline void b_store(uint8_t* p, B a) { memcpy(p, a.v, 64); }
 inline B b_low_nibbles(B a) { BISE_BYTES a.v[i] &= 15; return a; }
 inline B b_high_nibbles(B a) { BISE_BYTES a.v[i] = static_cast<uint8_t>(a.v[i] >> 4); return a; }
 inline B b_or(B a, B b) { BISE_BYTES a.v[i] = static_cast<uint8_t>(a.v[i] | b.v[i]); return a; }
