@@ -2,8 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
-#include <fstream>
+#include "support/temp_folder.h"
 
 namespace fs = std::filesystem;
 
@@ -13,19 +12,13 @@ namespace {
 class ModelSource : public testing::Test {
  protected:
   void SetUp() override {
-    root_ = fs::path(BISE_TEST_TMP) / "model_source" /
-            testing::UnitTest::GetInstance()->current_test_info()->name();
-    fs::remove_all(root_);
-    fs::create_directories(root_);
-    places_ = {(root_ / "store").string(), (root_ / "hub").string()};
+    places_ = {at("store"), at("hub")};
   }
   void touch(const std::string& path, const std::string& text = "x") {
-    fs::path full = root_ / path;
-    fs::create_directories(full.parent_path());
-    std::ofstream(full) << text;
+    folder_.write(path, text);
   }
-  std::string at(const std::string& path) { return (root_ / path).string(); }
-  fs::path root_;
+  std::string at(const std::string& path) { return folder_.at(path); }
+  TempFolder folder_;
   ModelPlaces places_;
 };
 
@@ -125,8 +118,8 @@ TEST_F(ModelSource, names_with_slashes_or_dots_cannot_remove_anything) {
   for (const char* name : {"../precious", "..", ".", "", "a/x.gguf", ".hidden"}) {
     EXPECT_FALSE(remove_from_store(name, places_)) << name;
   }
-  EXPECT_TRUE(fs::exists(root_ / "precious/x"));
-  EXPECT_TRUE(fs::exists(root_ / "store/a/x.gguf"));
+  EXPECT_TRUE(fs::exists(at("precious/x")));
+  EXPECT_TRUE(fs::exists(at("store/a/x.gguf")));
 }
 
 TEST_F(ModelSource, a_missing_store_is_an_empty_one) {
@@ -137,10 +130,10 @@ TEST_F(ModelSource, a_missing_store_is_an_empty_one) {
 
 TEST_F(ModelSource, removing_a_link_leaves_what_it_points_to) {
   touch("elsewhere/x.gguf");
-  fs::create_directories(root_ / "store");
-  fs::create_directory_symlink(root_ / "elsewhere", root_ / "store/linked");
+  fs::create_directories(at("store"));
+  fs::create_directory_symlink(at("elsewhere"), at("store/linked"));
   EXPECT_TRUE(remove_from_store("linked", places_));
-  EXPECT_TRUE(fs::exists(root_ / "elsewhere/x.gguf"));
+  EXPECT_TRUE(fs::exists(at("elsewhere/x.gguf")));
 }
 
 }  // namespace

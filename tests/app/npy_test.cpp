@@ -3,12 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
-#include <filesystem>
+
+#include "support/temp_folder.h"
 
 namespace bise {
 namespace {
-
-std::string temp(const char* name) { return std::string(BISE_TEST_TMP) + "/" + name; }
 
 TEST(Npy, header_is_a_multiple_of_64_bytes_and_says_the_shape) {
   for (std::vector<int64_t> shape :
@@ -26,7 +25,8 @@ TEST(Npy, header_is_a_multiple_of_64_bytes_and_says_the_shape) {
 }
 
 TEST(Npy, values_follow_the_header_as_little_endian_floats) {
-  std::string path = temp("values.npy");
+  TempFolder folder;
+  std::string path = folder.at("values.npy");
   std::vector<float> values = {1.0f, -2.5f, 0.0f, 3.25f, 1e-20f, 7.0f};
   ASSERT_TRUE(write_npy(path, {2, 3}, values));
   std::string file = *read_file(path, 1 << 20);
@@ -37,8 +37,8 @@ TEST(Npy, values_follow_the_header_as_little_endian_floats) {
 }
 
 TEST(Npy, a_file_with_too_few_values_does_not_appear) {
-  std::string path = temp("short.npy");
-  std::filesystem::remove(path);
+  TempFolder folder;
+  std::string path = folder.at("short.npy");
   {
     auto writer = NpyWriter::create(path, {2, 2});
     ASSERT_TRUE(writer);
@@ -49,8 +49,9 @@ TEST(Npy, a_file_with_too_few_values_does_not_appear) {
 }
 
 TEST(Npy, shapes_that_overflow_are_refused) {
-  EXPECT_FALSE(NpyWriter::create(temp("huge.npy"), {int64_t{1} << 40, int64_t{1} << 40}));
-  EXPECT_FALSE(NpyWriter::create(temp("negative.npy"), {-1}));
+  TempFolder folder;
+  EXPECT_FALSE(NpyWriter::create(folder.at("huge.npy"), {int64_t{1} << 40, int64_t{1} << 40}));
+  EXPECT_FALSE(NpyWriter::create(folder.at("negative.npy"), {-1}));
 }
 
 }  // namespace

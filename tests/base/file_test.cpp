@@ -4,8 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <filesystem>
-#include <fstream>
+#include "support/temp_folder.h"
 
 namespace bise {
 namespace {
@@ -14,20 +13,12 @@ namespace fs = std::filesystem;
 
 class FileTest : public testing::Test {
  protected:
-  void SetUp() override {
-    folder_ = fs::path(BISE_TEST_TMP) /
-              (std::string("file_") + testing::UnitTest::GetInstance()->current_test_info()->name() +
-               std::to_string(::getpid()));
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-  std::string path(const char* name) const { return (folder_ / name).string(); }
-  void put(const char* name, const std::string& text) const { std::ofstream(path(name)) << text; }
+  std::string path(const char* name) const { return folder_.at(name); }
+  void put(const char* name, const std::string& text) const { folder_.write(name, text); }
   size_t num_files() const {
-    return static_cast<size_t>(std::distance(fs::directory_iterator(folder_), {}));
+    return static_cast<size_t>(std::distance(fs::directory_iterator(folder_.path()), {}));
   }
-  fs::path folder_;
+  TempFolder folder_;
 };
 std::string content(const std::string& path) { return read_file(path, 1 << 20).value(); }
 
@@ -61,12 +52,12 @@ TEST_F(FileTest, what_is_no_file_is_refused_with_its_path) {
   ASSERT_FALSE(missing);
   EXPECT_EQ(ErrorCode::not_found, missing.error().code());
   EXPECT_EQ(path("missing") + ": cannot open: No such file or directory", missing.error().message());
-  auto folder = FileMap::open(folder_.string());
+  auto folder = FileMap::open(folder_.path());
   ASSERT_FALSE(folder);
   EXPECT_EQ(ErrorCode::io, folder.error().code());
   ASSERT_EQ(0, ::mkfifo(path("pipe").c_str(), 0600));
   EXPECT_FALSE(FileMap::open(path("pipe")));  // and does not wait for a writer
-  EXPECT_FALSE(read_file(folder_.string(), 100));
+  EXPECT_FALSE(read_file(folder_.path(), 100));
 }
 
 TEST_F(FileTest, a_whole_file_is_read_up_to_the_limit) {
@@ -87,8 +78,8 @@ TEST_F(FileTest, existence_tells_files_from_folders) {
   put("a", "x");
   EXPECT_TRUE(file_exists(path("a")));
   EXPECT_FALSE(folder_exists(path("a")));
-  EXPECT_TRUE(folder_exists(folder_.string()));
-  EXPECT_FALSE(file_exists(folder_.string()));
+  EXPECT_TRUE(folder_exists(folder_.path()));
+  EXPECT_FALSE(file_exists(folder_.path()));
   EXPECT_FALSE(file_exists(path("b")) || folder_exists(path("b")));
 }
 
@@ -131,7 +122,7 @@ TEST_F(FileTest, two_writers_of_one_name_do_not_mix) {
 TEST_F(FileTest, devices_folders_and_missing_folders_are_refused_before_writing) {
   EXPECT_FALSE(FileWriter::create("/dev/null"));
   EXPECT_TRUE(fs::is_character_file("/dev/null"));
-  EXPECT_FALSE(FileWriter::create(folder_.string()));
+  EXPECT_FALSE(FileWriter::create(folder_.path()));
   auto nowhere = FileWriter::create(path("no/such/folder"));
   ASSERT_FALSE(nowhere);
   EXPECT_EQ(ErrorCode::not_found, nowhere.error().code());

@@ -7,6 +7,7 @@
 #include "io/file_builders.h"
 #include "io/gguf.h"
 #include "io/shard_name.h"
+#include "support/temp_folder.h"
 #include "tensor/weight_format.h"
 
 namespace bise {
@@ -15,7 +16,6 @@ namespace {
 using test::expect_error;
 using test::GgufBuilder;
 using test::SafetensorsBuilder;
-using test::TempFolder;
 
 const std::string kTiny = std::string(BISE_GOLDEN_DIR) + "/model/ckpt/";
 
@@ -148,7 +148,7 @@ TEST(checkpoint, an_index_joins_its_shards) {
 TEST(checkpoint, a_missing_shard_is_named) {
   TempFolder folder;
   write_sharded(folder);
-  TempFolder::remove_file(folder.path() + "/model-00002-of-00002.safetensors");
+  std::filesystem::remove(folder.path() + "/model-00002-of-00002.safetensors");
   expect_error(Opened(folder.path()).checkpoint,
                "/model-00002-of-00002.safetensors: this shard is missing");
 }
@@ -201,7 +201,7 @@ TEST(checkpoint, a_broken_index_is_refused) {
 TEST(checkpoint, shards_without_an_index_are_joined_by_their_names) {
   TempFolder folder;
   write_sharded(folder);
-  TempFolder::remove_file(folder.path() + "/model.safetensors.index.json");
+  std::filesystem::remove(folder.path() + "/model.safetensors.index.json");
   Opened at(folder.path());
   ASSERT_TRUE(at.checkpoint.has_value()) << at.checkpoint.error().message();
   EXPECT_EQ(at.checkpoint->tensors().size(), 2u);
@@ -263,7 +263,7 @@ TEST(checkpoint, of_two_layouts_hf_is_taken_and_an_option_chooses) {
   expect_error(Opened(folder.path(), forced(Layout::gguf)).checkpoint,
                "no model in the layout gguf");
   // Without its weights hf is no layout to take.
-  TempFolder::remove_file(folder.path() + "/model.safetensors");
+  std::filesystem::remove(folder.path() + "/model.safetensors");
   EXPECT_EQ(Opened(folder.path()).checkpoint->layout(), Layout::mistral);
   expect_error(Opened(folder.path(), forced(Layout::hf)).checkpoint, "config.json without weights");
 }
@@ -297,7 +297,7 @@ TEST(checkpoint, a_split_gguf_is_joined_from_any_of_its_shards) {
     EXPECT_EQ(at.checkpoint->tensors().size(), 2u);
     EXPECT_EQ(at.checkpoint->gguf()->path(), first);
   }
-  TempFolder::remove_file(second);
+  std::filesystem::remove(second);
   expect_error(Opened(folder.path()).checkpoint, "/m-00002-of-00002.gguf: this shard is missing");
 }
 
@@ -337,7 +337,7 @@ TEST(checkpoint, a_projector_beside_the_model_is_taken_or_left) {
   CheckpointOptions text_only;
   text_only.language_model_only = true;
   EXPECT_EQ(Opened(model, text_only).checkpoint->mmproj(), nullptr);
-  TempFolder::remove_file(projector);
+  std::filesystem::remove(projector);
   EXPECT_EQ(Opened(model).checkpoint->mmproj(), nullptr);
 }
 
@@ -351,8 +351,8 @@ TEST(checkpoint, a_projector_by_option_must_be_one_and_needs_a_gguf_model) {
   expect_error(Opened(model, options).checkpoint, "found \"llama\", expected \"clip\"");
   folder.write("sub.gguf", projector_file());
   EXPECT_NE(Opened(model, options).checkpoint->mmproj(), nullptr);
-  TempFolder::remove_file(model);
-  TempFolder::remove_file(options.mmproj);
+  std::filesystem::remove(model);
+  std::filesystem::remove(options.mmproj);
   folder.write("config.json", "{}");
   folder.write("model.safetensors", one_tensor("a.weight"));
   expect_error(Opened(folder.path(), options).checkpoint, "goes with a GGUF model");
@@ -368,7 +368,7 @@ TEST(checkpoint, paths_without_a_model_are_refused) {
                "expected a model folder or a .gguf");
   expect_error(Opened(folder.write("x.gguf", "")).checkpoint, "not a GGUF file");
   folder.write("params.json", "{}");
-  TempFolder::remove_file(folder.path() + "/x.gguf");
+  std::filesystem::remove(folder.path() + "/x.gguf");
   expect_error(Opened(folder.path()).checkpoint,
                "params.json without weights; expected consolidated");
 }

@@ -1,4 +1,4 @@
-// Small checkpoint files built in memory, and a folder to lay them in. Shared by the tests of
+// Small checkpoint files built in memory. Shared by the tests of
 // tensor and io; sizes and offsets can be falsified after the fact through the returned string.
 #pragma once
 
@@ -6,7 +6,6 @@
 
 #include <cstdint>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -121,29 +120,6 @@ class GgufBuilder {
 inline std::string floats(const std::vector<float>& values) {
   return std::string(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
 }
-
-// An empty folder of its own for the running test, removed with its end.
-class TempFolder {
- public:
-  TempFolder() {
-    const auto* info = testing::UnitTest::GetInstance()->current_test_info();
-    path_ = std::string(BISE_TEST_TMP) + "/" + info->test_suite_name() + "." + info->name();
-    std::filesystem::remove_all(path_);
-    std::filesystem::create_directories(path_);
-  }
-  ~TempFolder() { std::filesystem::remove_all(path_); }
-  const std::string& path() const { return path_; }
-  static void remove_file(const std::string& path) { std::filesystem::remove(path); }
-  // Writes a file and returns its path.
-  std::string write(const std::string& name, const std::string& bytes) const {
-    std::string file = path_ + "/" + name;
-    std::ofstream(file, std::ios::binary) << bytes;
-    return file;
-  }
-
- private:
-  std::string path_;
-};
 
 inline std::string slurp(const std::string& path) {
   std::ifstream in(path, std::ios::binary);

@@ -55,7 +55,7 @@ TEST(ModelConfig, the_medium_checkpoint_has_the_published_yarn_numbers) {
 }
 
 TEST(ModelConfig, the_mscale_error_of_the_first_release_is_corrected_once_and_can_be_kept) {
-  EditedCheckpoint folder("medium", "hf-bf16", "config_mscale");
+  EditedCheckpoint folder("medium", "hf-bf16");
   ASSERT_TRUE(folder.replace("config.json", "\"mscale_all_dim\": 0.0", "\"mscale_all_dim\": 1.0"));
   auto corrected = config_of(folder.path());
   ASSERT_TRUE(corrected.has_value());
@@ -95,13 +95,14 @@ TEST(ModelConfig, language_model_only_leaves_the_tower_out) {
 struct BadConfig {
   const char *file, *from, *to, *expected;
 };
+void PrintTo(const BadConfig& bad, std::ostream* out) { *out << bad.file << ": " << bad.to; }
 
 class BadConfigTest : public ::testing::TestWithParam<BadConfig> {};
 
 TEST_P(BadConfigTest, is_refused_in_one_line_that_names_the_field) {
   const BadConfig& bad = GetParam();
   bool hf = std::string(bad.file) == "config.json";
-  EditedCheckpoint folder("medium", hf ? "hf-bf16" : "mistral-bf16", "config_bad");
+  EditedCheckpoint folder("medium", hf ? "hf-bf16" : "mistral-bf16");
   ASSERT_TRUE(folder.replace(bad.file, bad.from, bad.to)) << bad.from;
   auto config = config_of(folder.path());
   ASSERT_FALSE(config.has_value()) << bad.to;
@@ -170,7 +171,7 @@ TEST(TensorNames, consolidated_files_decode_to_the_values_of_the_hf_files) {
 }
 
 TEST(ModelLoad, a_wrong_shape_names_tensor_shapes_and_field) {
-  EditedCheckpoint folder("medium", "hf-bf16", "load_shape");
+  EditedCheckpoint folder("medium", "hf-bf16");
   ASSERT_TRUE(folder.replace("config.json", "\"intermediate_size\": ", "\"intermediate_size\": 1"));
   auto checkpoint = Checkpoint::open(folder.path(), {}, Log());
   ASSERT_TRUE(checkpoint.has_value());

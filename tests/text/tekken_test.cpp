@@ -2,13 +2,13 @@
 
 #include <gtest/gtest.h>
 
-#include <fstream>
 #include <functional>
 #include <sstream>
 
 #include "base/file.h"
 #include "base/utf8.h"
 #include "support/golden_tekken.h"
+#include "support/temp_folder.h"
 #include "text/small_tekken.h"
 
 namespace bise {
@@ -288,15 +288,15 @@ TEST(tekken, text_that_is_not_a_whole_json_document_is_refused) {
 }
 
 TEST(tekken, a_file_is_opened_by_its_path_and_a_missing_one_is_named) {
-  std::string path = std::string(BISE_TEST_TMP) + "/small_tekken.json";
-  std::ofstream(path) << small_tekken().dump();
+  TempFolder folder;
+  std::string path = folder.write("small_tekken.json", small_tekken().dump());
   auto loaded = Tekken::open(path);
   ASSERT_TRUE(loaded) << loaded.error().message();
   EXPECT_EQ((*loaded)->vocab_size(), 270);
   auto missing = Tekken::open(path + ".none");
   ASSERT_FALSE(missing);
   EXPECT_NE(missing.error().message().find("small_tekken.json.none"), std::string::npos);
-  std::ofstream(path, std::ios::trunc) << "";
+  folder.write("small_tekken.json", "");
   EXPECT_FALSE(Tekken::open(path));
 }
 
