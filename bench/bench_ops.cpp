@@ -22,7 +22,7 @@ void print_formats() {
     const WeightFormat& format = weight_format(part.format);
     std::printf("%-12s %8.2f   ", part_name(part).c_str(), 8.0 * format.block_bytes / format.block_elements);
     if (!tiles) std::printf("decoded row by row\n");
-    else std::printf("%s tiles, %.2f bits\n", tiles->integer ? "integer" : "float", static_cast<double>(tile_bytes(*tiles, 256)) * 8 / 16 / 256);
+    else std::printf("%s tiles, %.2f bits\n", tiles->integer ? "integer" : "float", static_cast<double>(tiles->tile_bytes(256)) * 8 / 16 / 256);
   }
 }
 
