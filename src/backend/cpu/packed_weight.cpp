@@ -4,6 +4,7 @@
 
 #include "base/float_types.h"
 #include "tensor/decoders.h"
+#include "tensor/group_codes.h"
 #include "tensor/weight_format.h"
 
 namespace bise {
@@ -317,12 +318,7 @@ Result<void> pack_tile(const WeightSegment& segment, int64_t columns, int64_t ti
 
 Result<void> check_stored_row(const WeightSegment& segment, int64_t row) {
   Placed placed = find_row(segment, row);
-  if (placed.view->format != FormatId::fp8_e4m3) return {};
-  const uint8_t* codes = stored_bytes(placed);
-  for (int64_t k = 0; k < placed.view->columns; ++k) {
-    if (is_e4m3_nan(codes[k])) return not_a_number(placed, k);
-  }
-  return {};
+  return check_codes(*placed.view, placed.row);
 }
 
 void unpack_row(const PackedWeight& weight, int64_t row, std::span<float> out) {
