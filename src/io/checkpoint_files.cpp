@@ -172,8 +172,8 @@ class Opener {
     return {};
   }
 
-  // MLX keeps the patch convolution as [out, height, width, channels]; Hugging Face has the channels
-  // second. Kernels of 3 x 3 tell nothing by their shape: there MLX's own name decides.
+  // MLX keeps the patch convolution as [out, height, width, channels]; Hugging Face has the
+  // channels second. Kernels of 3 x 3 tell nothing by their shape: there MLX's own name decides.
   void put_channels_first(TensorView& tensor) {
     const std::vector<int64_t> from = tensor.shape;
     const bool last = from.size() == 4 && from[3] == 3 && from[1] == from[2] &&
