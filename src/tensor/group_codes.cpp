@@ -100,11 +100,10 @@ Result<void> check_finite(const TensorView& part, ScaleType type) {
   for (int64_t i = 0, count = part.num_elements(); i < count; ++i) {
     if (is_finite(type, bits_of(part, i))) continue;
     const int64_t width = part.shape.empty() ? 1 : part.shape.back();
-    return Error(ErrorCode::corrupt,
-                 "tensor " + part.name + ": found " +
-                     std::to_string(value_of(type, bits_of(part, i))) + " at [" +
-                     std::to_string(i / width) + ", " + std::to_string(i % width) +
-                     "], expected finite numbers");
+    return Error(ErrorCode::corrupt, "tensor " + part.name + ": found " +
+                                         std::to_string(value_of(type, bits_of(part, i))) +
+                                         " at [" + std::to_string(i / width) + ", " +
+                                         std::to_string(i % width) + "], expected finite numbers");
   }
   return {};
 }
@@ -253,11 +252,11 @@ Result<void> check_group_parts(const WeightView& w) {
     for (int64_t row = 0; row < w.rows; ++row) {
       const int32_t point = zero_point(w, row, g);
       if (point >= 0 && point <= last_code) continue;
-      return Error(ErrorCode::corrupt,
-                   "tensor " + w.zero.name + ": found the zero point " + std::to_string(point) +
-                       " for row " + std::to_string(row) + ", group " + std::to_string(g) +
-                       ", expected 0 to " + std::to_string(last_code) +
-                       " (counted from the lowest code)");
+      return Error(ErrorCode::corrupt, "tensor " + w.zero.name + ": found the zero point " +
+                                           std::to_string(point) + " for row " +
+                                           std::to_string(row) + ", group " + std::to_string(g) +
+                                           ", expected 0 to " + std::to_string(last_code) +
+                                           " (counted from the lowest code)");
     }
   }
   return {};
@@ -277,7 +276,8 @@ Result<void> check_codes(const WeightView& w, int64_t row) {
   return {};
 }
 
-// --- the reference decoders -----------------------------------------------------------------------
+// --- the reference decoders
+// -----------------------------------------------------------------------
 
 namespace {
 
@@ -289,7 +289,8 @@ void each_code(const WeightView& w, int64_t row, int64_t first, std::span<float>
     const size_t count = std::min(out.size() - done, sizeof codes);
     const int64_t at = first + static_cast<int64_t>(done);
     read_codes(w, row, at, static_cast<int64_t>(count), codes);
-    for (size_t i = 0; i < count; ++i) out[done + i] = value(codes[i], at + static_cast<int64_t>(i));
+    for (size_t i = 0; i < count; ++i)
+      out[done + i] = value(codes[i], at + static_cast<int64_t>(i));
     done += count;
   }
 }
