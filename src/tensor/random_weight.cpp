@@ -72,6 +72,12 @@ constexpr BlockScales kBlockScales[] = {
     {FormatId::iq4_nl, 0, -1, 0, 67.44},    {FormatId::iq4_xs, 0, -1, 0, 1246.3},
 };
 
+const BlockScales* scales_of(FormatId format) {
+  const auto* found = std::find_if(std::begin(kBlockScales), std::end(kBlockScales),
+                                   [&](const BlockScales& b) { return b.format == format; });
+  return found == std::end(kBlockScales) ? nullptr : found;
+}
+
 void put_f16(std::byte* at, double value) {
   const uint16_t bits = f32_to_f16(static_cast<float>(value));
   std::memcpy(at, &bits, sizeof bits);
@@ -85,10 +91,9 @@ void set_scales(const BlockScales& b, double d, std::byte* block) {
 void fill_blocks(const WeightFormat& format, double deviation, uint64_t seed, uint64_t stream,
                  uint64_t first, std::span<std::byte> out) {
   const size_t block_bytes = static_cast<size_t>(format.block_bytes), words = (block_bytes + 7) / 8;
-  const auto* scales = std::find_if(std::begin(kBlockScales), std::end(kBlockScales),
-                                    [&](const BlockScales& b) { return b.format == format.id; });
+  const BlockScales* scales = scales_of(format.id);
   const bool mxfp4 = format.id == FormatId::mxfp4_gguf;
-  CHECK(mxfp4 || scales != std::end(kBlockScales));  // a format that was added without its row above
+  CHECK(mxfp4 || scales != nullptr);  // has_random_weight
   // E2M1 codes have the deviation 2.926; the scale is a power of two, 2^(e - 127).
   const double exponent = 127 + std::log2(deviation / 2.926);
   for (size_t at = 0, n = 0; at < out.size(); at += block_bytes, ++n) {
@@ -121,6 +126,17 @@ void fill_blocks(const WeightFormat& format, double deviation, uint64_t seed, ui
 
 float random_fp8_scale(double deviation) {
   return static_cast<float>(deviation * kFp8Range / 448.0);
+}
+
+bool has_random_weight(FormatId id) {
+  switch (id) {
+    case FormatId::f32:
+    case FormatId::f16:
+    case FormatId::bf16:
+    case FormatId::fp8_e4m3:
+    case FormatId::mxfp4_gguf: return true;
+    default: return scales_of(id) != nullptr;
+  }
 }
 
 void fill_random_weight(FormatId id, double deviation, uint64_t seed, uint64_t stream,

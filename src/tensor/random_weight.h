@@ -13,6 +13,9 @@ namespace bise {
 // The FP8 scale (one per tensor) that goes with fill_random_weight.
 float random_fp8_scale(double deviation);
 
+// Whether fill_random_weight knows the format: a new one needs its row there first.
+bool has_random_weight(FormatId format);
+
 // Writes blocks [first_block, …) of the endless matrix number `stream` of `seed`: as many as fill `out`,
 // which is a whole number of blocks. What a block holds depends on (seed, stream, its number) alone,
 // so any cut into calls and threads gives the same bytes. The values have mean 0 and standard deviation

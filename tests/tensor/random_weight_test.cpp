@@ -53,9 +53,18 @@ TEST_P(RandomWeight, is_the_same_bytes_in_any_pieces_and_others_in_another_strea
   EXPECT_NE(whole, codes_of(GetParam(), 2));
 }
 
+TEST(random_weight, is_there_for_every_type_of_GGUF) {
+  for (const WeightFormat& format : weight_formats()) {
+    if (format.ggml_type < 0) continue;
+    EXPECT_TRUE(has_random_weight(format.id)) << format.name;
+  }
+}
+
 std::vector<FormatId> all_formats() {
   std::vector<FormatId> ids;
-  for (const WeightFormat& format : weight_formats()) ids.push_back(format.id);
+  for (const WeightFormat& format : weight_formats()) {
+    if (has_random_weight(format.id)) ids.push_back(format.id);
+  }
   return ids;
 }
 INSTANTIATE_TEST_SUITE_P(Formats, RandomWeight, ::testing::ValuesIn(all_formats()),
