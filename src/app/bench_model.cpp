@@ -73,6 +73,13 @@ Result<std::unique_ptr<Engine>> ModelBench::engine(int sequences, int64_t prompt
   EngineOptions options = engine_options_;
   options.max_sequences = sequences;
   const int64_t tokens = prompt_tokens + 1 + steps + head_start(options, sequences, prompt_tokens);
+  const int64_t context = options.context > 0 ? options.context : config().context_length;
+  if (tokens > context) {  // answers would be cut short
+    return Error(ErrorCode::too_large, std::to_string(prompt_tokens) + " tokens and " +
+                                           std::to_string(tokens - prompt_tokens) +
+                                           " more for the rounds do not fit the context of " + std::to_string(context) +
+                                           ": ask for fewer tokens, steps or rounds, or raise --context");
+  }
   options.kv_tokens = sequences * static_cast<int64_t>(round_up(static_cast<uint64_t>(tokens), kKvBlockSize));
   return Engine::create(*session_->model, options);
 }
@@ -89,11 +96,6 @@ Result<ModelBench::Running> ModelBench::prefill(Engine& engine, int sequences, i
     sequence.params.ignore_eos = true;
     sequence.params.max_tokens = static_cast<int32_t>(answer);
     running.ids.push_back(TRY(engine.submit(std::move(sequence))));
-  }
-  if (prompt_tokens + answer > engine.context()) {  // the answer would be cut short
-    return Error(ErrorCode::too_large, std::to_string(prompt_tokens) + " tokens and " + std::to_string(answer) +
-                                           " more do not fit the context of " + std::to_string(engine.context()) +
-                                           ": ask for fewer or raise --context");
   }
   std::set<SequenceId> waiting(running.ids.begin(), running.ids.end());
   double generated = 0;
