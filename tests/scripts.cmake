@@ -58,7 +58,7 @@ endforeach()
 bise_script_test(golden_model.the_scalar_kernels_agree_with_transformers ${model_golden}/check.py
   ${model_golden}/ckpt "${engine} --isa scalar" --only ministral/,short --dtypes float32,bfloat16)
 
-set(documents README.md docs/CLI.md docs/HACKING.md)
+set(documents README.md docs/CLI.md docs/HACKING.md docs/PERFORMANCE.md)
 bise_script_test(documents.examples_print_what_the_documents_say
   ${CMAKE_SOURCE_DIR}/scripts/check_examples.py $<TARGET_FILE_DIR:bise> ${documents})
 # Needs the demo model in the local store; skipped, and said to be, where it is not.

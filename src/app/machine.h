@@ -26,14 +26,25 @@ uint64_t available_memory();
 // The most memory this process ever held (VmHWM).
 uint64_t peak_memory();
 
+// Forgets that peak, so that the next one is of what comes; false where the system cannot.
+bool reset_peak_memory();
+
 struct DiskSpeed {
   std::string file;
   uint64_t bytes = 0;
   double seconds = 0;
   bool cached = false;  // the page cache could not be bypassed: the figure is no disk speed
+  double gb_per_s() const { return seconds > 0 ? static_cast<double>(bytes) / seconds / 1e9 : 0; }
 };
-// Reads up to `limit` bytes of the largest file below `folder`, past the page cache where the file
-// system allows it. Nothing when there is no file.
+// Reads up to `limit` bytes of a file, past the page cache where the file system allows it, in large
+// pieces from a few threads. Nothing when the file cannot be read.
+std::optional<DiskSpeed> measure_disk_file(const std::string& file, uint64_t limit);
+// The same with the largest file below `folder`.
 std::optional<DiskSpeed> measure_disk(const std::string& folder, uint64_t limit);
+
+// Asks the system to forget what it holds of these files in memory. Dirty pages are written first.
+void drop_cached(const std::vector<std::string>& files);
+// The part of these files' bytes that lies in memory, 0 to 1.
+double cached_share(const std::vector<std::string>& files);
 
 }  // namespace bise

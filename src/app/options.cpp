@@ -45,14 +45,10 @@ void add_file_options(CLI::App& command, CommonOptions& options) {
   add_log_level(command, options);
 }
 
-void add_common_options(CLI::App& command, CommonOptions& options) {
+void add_compute_options(CLI::App& command, CommonOptions& options) {
   command.add_option("--threads", options.threads, "CPU threads; 0: all usable cores")
       ->check(CLI::Range(0, 1024))
       ->envname("BISE_THREADS")
-      ->capture_default_str();
-  command.add_option("--isa", options.isa, "CPU instruction set; auto: the best this CPU has")
-      ->check(CLI::IsMember({"auto", "scalar", "avx2", "avx512", "amx"}))
-      ->envname("BISE_ISA")
       ->capture_default_str();
   command
       .add_option("--precision", options.precision,
@@ -60,15 +56,23 @@ void add_common_options(CLI::App& command, CommonOptions& options) {
       ->check(CLI::IsMember({"fast", "reference"}))
       ->envname("BISE_PRECISION")
       ->capture_default_str();
+  command.add_option("--backend", options.backend, "where the model runs")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->envname("BISE_BACKEND")
+      ->capture_default_str();
+}
+
+void add_common_options(CLI::App& command, CommonOptions& options) {
+  add_compute_options(command, options);
+  command.add_option("--isa", options.isa, "CPU instruction set; auto: the best this CPU has")
+      ->check(CLI::IsMember({"auto", "scalar", "avx2", "avx512", "amx"}))
+      ->envname("BISE_ISA")
+      ->capture_default_str();
   command
       .add_option("--kv-cache-dtype", options.kv_cache_dtype,
                   "type of the KV cache; auto: bf16, with --precision reference f32")
       ->check(CLI::IsMember({"auto", "bf16", "f16", "f32"}))
       ->envname("BISE_KV_CACHE_DTYPE")
-      ->capture_default_str();
-  command.add_option("--backend", options.backend, "where the model runs")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
-      ->envname("BISE_BACKEND")
       ->capture_default_str();
   command
       .add_option(

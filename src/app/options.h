@@ -33,6 +33,8 @@ struct CommonOptions {
 
 // Each option has an environment variable BISE_… that it wins over.
 void add_common_options(CLI::App& command, CommonOptions& options);
+// Where and how is computed, all that an op needs: threads, precision, backend.
+void add_compute_options(CLI::App& command, CommonOptions& options);
 // The few of them that make sense without running the model.
 void add_file_options(CLI::App& command, CommonOptions& options);
 

@@ -10,15 +10,6 @@ namespace {
 
 constexpr uint64_t kMaxConfigBytes = uint64_t{16} << 20;
 
-Result<std::unique_ptr<Backend>> open_backend(const CommonOptions& options) {
-  BackendOptions wanted;
-  wanted.num_threads = options.threads;
-  wanted.isa = options.isa;
-  wanted.precision = options.precision == "reference" ? Precision::reference : Precision::fast;
-  wanted.fp8_static_activations = options.fp8_static_activations;
-  return create_backend(options.backend, wanted);
-}
-
 KvDType kv_dtype(const CommonOptions& options) {
   if (options.kv_cache_dtype == "f16") return KvDType::f16;
   if (options.kv_cache_dtype == "f32") return KvDType::f32;
@@ -39,6 +30,22 @@ Result<std::unique_ptr<Model>> load_model(const Session& session, const CommonOp
 }
 
 }  // namespace
+
+Result<std::unique_ptr<Backend>> open_backend(const CommonOptions& options) {
+  BackendOptions wanted;
+  wanted.num_threads = options.threads;
+  wanted.isa = options.isa;
+  wanted.precision = options.precision == "reference" ? Precision::reference : Precision::fast;
+  wanted.fp8_static_activations = options.fp8_static_activations;
+  return create_backend(options.backend, wanted);
+}
+
+EngineOptions engine_options(const CommonOptions& options) {
+  EngineOptions engine;
+  engine.context = options.context;
+  engine.kv_dtype = kv_dtype(options);
+  return engine;
+}
 
 Result<std::unique_ptr<Session>> open_session(const std::string& model,
                                               const SessionOptions& options, const Log& log) {
@@ -75,10 +82,7 @@ Result<std::unique_ptr<Session>> open_session(const std::string& model,
   session->backend = TRY(open_backend(common));
   log.info("backend: " + session->backend->description());
   session->model = TRY(load_model(*session, common));
-  EngineOptions engine;
-  engine.context = common.context;
-  engine.kv_dtype = kv_dtype(common);
-  session->engine = TRY(Engine::create(*session->model, engine));
+  session->engine = TRY(Engine::create(*session->model, engine_options(common)));
   session->load_seconds = now_seconds() - start;
   return session;
 }

@@ -35,6 +35,10 @@ struct SessionOptions {
   bool needs_text = true;
 };
 
+// The backend and the engine that the options ask for.
+Result<std::unique_ptr<Backend>> open_backend(const CommonOptions& options);
+EngineOptions engine_options(const CommonOptions& options);
+
 // Shows a progress bar on a terminal. Ctrl-C while loading is an Error with ErrorCode::cancelled.
 Result<std::unique_ptr<Session>> open_session(const std::string& model,
                                               const SessionOptions& options, const Log& log);

@@ -77,6 +77,12 @@ struct AttentionArgs {
   MatrixView out;           // [tokens, num_heads * head_dim]
 };
 
+// 10^12 operations per second; a product and its addition are two.
+struct MatrixPeak {
+  double float_tflops = 0.0;
+  double int8_tops = 0.0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -128,6 +134,12 @@ class Backend {
                               MatrixView out) = 0;
 
   virtual Result<void> synchronize() = 0;
+
+  // The peak of this device's arithmetic as its kernels could use it, all threads, from about
+  // `seconds` of multiplying in registers.
+  virtual MatrixPeak measure_matrix_peak(double seconds) = 0;
+  // Whether products with weights of this format multiply 8-bit integers; else floats.
+  virtual bool multiplies_int8(FormatId format) const = 0;
 };
 
 // The best read bandwidth of this machine with these threads, GB/s (10^9), from `seconds` of reading

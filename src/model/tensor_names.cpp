@@ -116,6 +116,14 @@ Result<TensorNames> TensorNames::detect(const Checkpoint& checkpoint) {
                    "); is this a model of another architecture?");
 }
 
+TensorNames TensorNames::of_new_files(Layout layout) {
+  TensorNames names;
+  names.layout_ = layout;
+  names.text_prefix_ = "model.";
+  names.head_ = "lm_head.";
+  return names;
+}
+
 std::string TensorNames::stored(const std::string& canonical) const {
   switch (layout_) {
     case Layout::mistral: return renamed(canonical, kMistralOther, kMistralLayer);

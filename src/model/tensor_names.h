@@ -17,6 +17,9 @@ class TensorNames {
   // Finds the dialect by looking for the embedding table. Error: none of the names we know is there.
   static Result<TensorNames> detect(const Checkpoint& checkpoint);
 
+  // The names that today's writers give a model without vision.
+  static TensorNames of_new_files(Layout layout);
+
   // The name on disk of a canonical name (whether or not the file has it).
   std::string stored(const std::string& canonical) const;
   // Rows of Wq and Wk are interleaved (2i, 2i + 1) on disk: consolidated files and GGUF.

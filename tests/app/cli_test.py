@@ -179,12 +179,104 @@ class Answers(Case):
             messages = json.loads(pathlib.Path(saved).read_text())["messages"]
             self.assertEqual([m["role"] for m in messages], ["system", "user", "assistant"])
 
-    def test_bench_prints_its_figures(self):
-        row = json.loads(bise("bench", "run", MODEL, "--prefill", "16", "--decode", "4", "--reps", "1", "--threads",
-                              "1", "--json")[1])
-        for key in ("load_s", "peak_rss_mb", "prefill_max", "decode_max", "decode_gb_s", "read_gb_s", "decode_share"):
-            self.assertGreater(row[key], 0, key)
-        self.assertEqual((row["threads"], row["prefill_tokens"], row["decode_tokens"]), (1, 16, 4))
+
+class Bench(Case):
+    SMALL = ("--layers", 1, "--hidden", 256, "--ffn", 512, "--heads", 4, "--kv-heads", 2, "--head-dim", 64, "--vocab", 512,
+             "--threads", 1)
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+
+    def make(self, name, *options):
+        code, out, err = bise("bench", "make-model", self.folder / name, *self.SMALL, *options, "--json")
+        self.assertEqual(code, 0, err)
+        return self.folder / name, json.loads(out)
+
+    def rows(self, *arguments):
+        code, out, err = bise("bench", *arguments, "--json", "--threads", 1)
+        self.assertEqual(code, 0, err)
+        rows = [json.loads(line) for line in out.splitlines()]
+        for row in rows:
+            for name, value in row.items():
+                if name.endswith(("_max", "_median", "_min", "gb_s", "tflops", "_share")):
+                    self.assertTrue(value is None or value > 0, (name, row))
+        return rows
+
+    def test_run_tells_the_agreed_names(self):
+        row, = self.rows("run", MODEL, "--prefill", 16, "--decode", 4, "--reps", 2)
+        self.assertLessEqual({"model", "format", "threads", "isa", "load_s", "load_gb_s", "peak_rss_mb", "prefill_tokens",
+                              "prefill_max", "prefill_median", "prefill_tflops", "matrix_peak_tflops", "prefill_share",
+                              "decode_tokens", "batch", "decode_max", "decode_median", "decode_gb_s", "read_gb_s",
+                              "decode_share"}, row.keys())
+        self.assertEqual((row["format"], row["prefill_tokens"], row["decode_tokens"], row["batch"]), ("BF16", 16, 4, 1))
+        self.assertAlmostEqual(row["decode_share"], row["decode_gb_s"] / row["read_gb_s"])
+        self.assertAlmostEqual(row["prefill_share"], row["prefill_tflops"] / row["matrix_peak_tflops"])
+        self.assertLessEqual(row["decode_min"], row["decode_median"])
+        self.assertLessEqual(row["decode_median"], row["decode_max"])
+        code, out, _ = bise("bench", "run", MODEL, "--prefill", "16", "--decode", "4", "--reps", "1", "--threads", "1")
+        self.assertEqual(code, 0)
+        self.assertIn("tok/s best", out)
+
+    def test_every_layout_made_here_is_run(self):
+        for name, options, form, arithmetic in (("hf", ("--format", "FP8"), "FP8", "float"),
+                                                ("mistral", ("--format", "BF16", "--layout", "mistral"), "BF16", "float"),
+                                                ("q.gguf", ("--format", "Q4_K"), "Q4_K", "int8")):
+            path, made = self.make(name, *options)
+            self.assertEqual(made["bytes"], json.loads(bise("inspect", path, "--json")[1])["bytes"])
+            row, = self.rows("run", path, "--prefill", 8, "--decode", 2, "--reps", 1, "--batch", 3)
+            self.assertEqual((row["format"], row["matrix_arithmetic"], row["batch"]), (form, arithmetic, 3))
+
+    def test_rows_over_contexts_lengths_and_batches(self):
+        path, _ = self.make("m.gguf", "--format", "Q8_0")
+        rows = self.rows("decode", path, "--contexts", "1,700", "--decode", 2, "--reps", 2, "--batch", 2)
+        self.assertEqual([(r["context"], r["batch"]) for r in rows], [(1, 2), (700, 2)])
+        rows = self.rows("prefill", path, "--lengths", "5,600", "--reps", 2)
+        self.assertEqual([r["prefill_tokens"] for r in rows], [5, 600])
+        rows = self.rows("batch", path, "--batches", "1,17", "--decode", 2, "--reps", 2, "--context-tokens", 40)
+        self.assertEqual([r["batch"] for r in rows], [1, 17])
+        self.assertEqual(rows[0]["time_ratio"], 1)
+        rows = self.rows("batch", path, "--batches", "2", "--decode", 2, "--reps", 1)
+        self.assertEqual([r["batch"] for r in rows], [2])
+        code, out, _ = bise("bench", "decode", path, "--contexts", "3,4", "--decode", "1", "--reps", "1", "--threads", "1")
+        self.assertEqual((code, len(out.splitlines())), (0, 3))
+        self.assert_error(bise("bench", "decode", path, "--contexts", "300000", "--reps", "1"), 1, "300000", "262144")
+
+    def test_load_tells_cold_and_warm(self):
+        path, made = self.make("m.gguf", "--format", "Q4_0")
+        cold, warm = self.rows("load", path, "--reps", 1)
+        self.assertEqual((cold["mode"], warm["mode"]), ("cold", "warm"))
+        self.assertLessEqual({"load_s", "load_gb_s", "disk_gb_s", "load_share", "peak_rss_mb", "memory_ratio"}, cold.keys())
+        self.assertAlmostEqual(cold["stored_mb"], made["bytes"] / 2**20)
+
+    def test_ops_need_no_model(self):
+        rows = self.rows("ops", "--ops", "matmul,embed,attention,row-wise", "--formats", "Q4_K,BF16,FP8", "--shapes", "64x512", "--tokens",
+                         "1,5", "--contexts", "33", "--kv-types", "bf16,f32", "--seconds", 0)
+        self.assertEqual({r["op"] for r in rows}, {"matmul", "embed", "attention", "rms_norm", "gated_activation"})
+        self.assertEqual([(r["format"], r["tokens"]) for r in rows if r["op"] == "matmul"],
+                         [(f, t) for f in ("BF16", "FP8", "Q4_K") for t in (1, 5)])
+        self.assertEqual([(r["kv"], r["tokens"]) for r in rows if r["op"] == "attention"],
+                         [(k, t) for k in ("bf16", "f32") for t in (1, 33)])
+        rows = self.rows("ops", "--list", "--isa", "scalar")
+        self.assertEqual({r["isa"] for r in rows}, {"scalar"})
+        self.assertEqual(next(r for r in rows if r["format"] == "Q4_K")["stored_bits"], 4.5)
+
+    def test_wrong_usage_names_what_is_allowed(self):
+        self.assert_error(bise("bench"), 2, "run", "make-model")
+        self.assert_error(bise("bench", "decode", MODEL, "--contexts", "1,x"), 2, "--contexts")
+        self.assert_error(bise("bench", "batch", MODEL, "--batches", "0"), 2, "--batches", "256")
+        self.assert_error(bise("bench", "ops", "--formats", "Q9"), 2, "Q9", "Q4_K")
+        self.assert_error(bise("bench", "ops", "--shapes", "12"), 1, "--shapes", "12", "28672x12288")
+        out = self.folder / "x"
+        self.assert_error(bise("bench", "make-model", out), 2, "--format")
+        self.assert_error(bise("bench", "make-model", out, "--format", "Q9"), 2, "Q9", "BF16")
+        self.assert_error(bise("bench", "make-model", out, "--format", "Q4_K"), 1, "Q4_K", "gguf")
+        self.assert_error(bise("bench", "make-model", out, "--format", "Q4_K", "--layout", "gguf"), 1, ".gguf")
+        self.assert_error(bise("bench", "make-model", str(out) + ".gguf", "--format", "Q4_K", "--hidden", "100"), 1, "256")
+        self.assert_error(bise("bench", "make-model", out, "--format", "F32", "--layers", "1000", "--ffn", "4194304",
+                               "--hidden", "1048576"), 1, "free")
+        self.assertEqual(list(self.folder.iterdir()), [])
 
 
 class Probes(Case):

@@ -314,5 +314,63 @@ TEST(cpu_backend, the_read_bandwidth_is_a_number_of_this_world) {
   EXPECT_LT(gb, 1e5);
 }
 
+std::vector<const CpuKernels*> every_kernel_table() {
+  std::vector<const CpuKernels*> tables = {&kScalarKernels, &kEmulatedAvx512Kernels};
+#if defined(__x86_64__)
+  if (detect_cpu_features().supports(IsaLevel::avx2)) tables.push_back(&kAvx2Kernels);
+  if (detect_cpu_features().supports(IsaLevel::avx512)) tables.push_back(&kAvx512Kernels);
+#endif
+  return tables;
+}
+
+TEST(cpu_backend, the_peak_of_floats_does_the_operations_that_it_counts) {
+  constexpr int64_t kSteps = 10;
+  for (const CpuKernels* kernels : every_kernel_table()) {
+    SCOPED_TRACE(kernels->name);
+    float sink[16];
+    for (int i = 0; i < 16; ++i) sink[i] = 0.5f + static_cast<float>(i);
+    const double operations = kernels->peak(PeakUnit::float_fma, kSteps, sink);
+    // 16 lanes that began at 0.5 + i and took 10 times 0.5 * 1.5.
+    int sums = 0;
+    while (sums < 16 && sink[sums] == 16 * (0.5f + static_cast<float>(sums) + 10 * 0.75f)) ++sums;
+    EXPECT_GT(sums, 0);
+    EXPECT_EQ(operations, static_cast<double>(kSteps * sums * 16 * 2));
+    for (int i = sums; i < 16; ++i) EXPECT_EQ(sink[i], 0.5f + static_cast<float>(i));
+  }
+}
+
+TEST(cpu_backend, peaks_grow_with_the_steps_and_are_numbers_of_this_world) {
+  for (const CpuKernels* kernels : every_kernel_table()) {
+    for (PeakUnit unit : {PeakUnit::float_fma, PeakUnit::int8_dot}) {
+      float sink[16];
+      auto operations = [&](int64_t steps) {
+        for (int i = 0; i < 16; ++i) sink[i] = 0.5f + static_cast<float>(i);
+        return kernels->peak(unit, steps, sink);
+      };
+      EXPECT_GT(operations(1), 0);
+      EXPECT_EQ(operations(40), 40 * operations(1));
+    }
+  }
+  for (auto& backend : every_backend()) {
+    const MatrixPeak peak = backend->measure_matrix_peak(0.01);
+    EXPECT_GT(peak.float_tflops, 1e-6);
+    EXPECT_LT(peak.float_tflops, 1e5);
+    EXPECT_GT(peak.int8_tops, 1e-6);
+    EXPECT_LT(peak.int8_tops, 1e5);
+  }
+}
+
+TEST(cpu_backend, integer_formats_multiply_integers_but_not_at_reference_precision) {
+  BackendOptions reference;
+  reference.precision = Precision::reference;
+  for (auto& backend : every_backend()) {
+    EXPECT_TRUE(backend->multiplies_int8(FormatId::q4_k));
+    EXPECT_TRUE(backend->multiplies_int8(FormatId::q8_0));
+    EXPECT_FALSE(backend->multiplies_int8(FormatId::bf16));
+    EXPECT_FALSE(backend->multiplies_int8(FormatId::fp8_e4m3));
+  }
+  for (auto& backend : every_backend(reference)) EXPECT_FALSE(backend->multiplies_int8(FormatId::q4_k));
+}
+
 }  // namespace
 }  // namespace bise

@@ -1,13 +1,13 @@
 #include "backend/cpu/cpu_backend.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstring>
 
 #include "backend/cpu/cpu_attention.h"
 #include "backend/cpu/cpu_features.h"
 #include "backend/cpu/cpu_memory.h"
+#include "backend/cpu/cpu_peak.h"
 #include "backend/cpu/packed_weight.h"
 #include "base/float_types.h"
 #include "base/thread_pool.h"
@@ -143,6 +143,16 @@ class CpuBackend : public Backend {
     });
   }
   Result<void> synchronize() override { return {}; }
+  MatrixPeak measure_matrix_peak(double seconds) override {
+    return measure_cpu_peak(kernels_, pool_, seconds);
+  }
+  bool multiplies_int8(FormatId format) const override {
+    if (options_.precision == Precision::reference) return false;
+    WeightView view;
+    view.format = format;
+    const auto tiles = tile_format_of(view);
+    return tiles && tiles->integer;
+  }
 
  private:
   // Activations in 8 bits of all tokens of a product.
@@ -380,37 +390,6 @@ Result<std::unique_ptr<Backend>> create_cpu_backend(const BackendOptions& option
   if (level == IsaLevel::avx2) return create_cpu_backend_with(kAvx2Kernels, options);
 #endif
   return create_cpu_backend_with(kScalarKernels, options);
-}
-
-double measure_read_bandwidth(int num_threads, double seconds) {
-  constexpr size_t kBytes = size_t{256} << 20;
-  auto buffer = allocate_host(kBytes, "the bandwidth probe");
-  if (!buffer) return 0.0;
-  auto* data = static_cast<uint64_t*>(buffer->data());
-  ThreadPool pool(num_threads);
-  constexpr int64_t kWords = kBytes / sizeof(uint64_t), kPiece = 1 << 17;
-  pool.parallel_for(kWords, kPiece, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) data[i] = static_cast<uint64_t>(i);
-  });
-  std::vector<uint64_t> sums(static_cast<size_t>(pool.num_threads()) * 8);
-  double best = 0.0, spent = 0.0;
-  while (spent < seconds) {
-    auto start = std::chrono::steady_clock::now();
-    pool.parallel_for(kWords, kPiece, [&](int64_t begin, int64_t end, int worker) {
-      uint64_t s[8] = {};
-      for (int64_t i = begin; i < end; i += 8) {
-        for (int64_t j = 0; j < 8; ++j) s[j] += data[i + j];
-      }
-      for (uint64_t part : s) sums[static_cast<size_t>(worker) * 8] += part;
-    });
-    double time = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    spent += time;
-    best = std::max(best, static_cast<double>(kBytes) / time);
-  }
-  // The sum is used, so that the reads cannot be left out.
-  uint64_t sum = 0;
-  for (uint64_t part : sums) sum += part;
-  return sum == 1 ? 0.0 : best / 1e9;
 }
 
 }  // namespace bise

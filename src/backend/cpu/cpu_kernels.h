@@ -19,6 +19,8 @@ struct QuantizedRow {
 };
 
 enum class KernelActivation : uint8_t { silu, gelu_erf, gelu_tanh };
+// float_fma: products and sums of float32. int8_dot: of bytes, summed in 32 bits.
+enum class PeakUnit : uint8_t { float_fma, int8_dot };
 enum class KernelKv : uint8_t { bf16, f16, f32 };
 
 // One query head against one block of keys and values.
@@ -55,6 +57,10 @@ struct CpuKernels {
   void (*kv_to_f32)(KernelKv type, const void* from, int64_t n, float* to);
   void (*f32_to_kv)(KernelKv type, const float* from, int64_t n, void* to);
   void (*attend_block)(const AttendBlock& args);
+  // Multiplies and adds in registers, `steps` times a fixed number that hides all latencies, and returns
+  // the operations done (a product and its addition are two). `sink` [16] gives the numbers, small
+  // and not zero, and takes the sums.
+  double (*peak)(PeakUnit unit, int64_t steps, float* sink);
 };
 
 // Each is defined by its isa_*.cpp.

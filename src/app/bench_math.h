@@ -1,0 +1,30 @@
+// The arithmetic behind the rows of `bise bench`: spread of samples, operations and bytes of a step.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "model/model_config.h"
+
+namespace bise {
+
+struct Spread {
+  double min = 0, median = 0, max = 0;
+};
+// Zeros when there are no values. Of an even count the median is the mean of the middle two.
+Spread spread_of(std::vector<double> values);
+
+// Products and additions of one token in the matrices of the layers (2 per weight).
+double linear_flops_per_token(const ModelConfig& config);
+// Of the head, for one position.
+double head_flops(const ModelConfig& config);
+// Of attention (Q K and P V) for queries at the positions [first, first + count), each seeing itself and all
+// before it, or as much of it as the sliding window lets it see.
+double attention_flops(const ModelConfig& config, int64_t first, int64_t count);
+// A prompt of so many tokens from an empty cache, with the head on its last position.
+double prefill_flops(const ModelConfig& config, int64_t tokens);
+
+// part / whole, or 0 when nothing was measured.
+double share_of(double part, double whole);
+
+}  // namespace bise

@@ -1,0 +1,382 @@
+// `bise bench ops`: the ops of the backend, one at a time and without a model: products of every format and
+// shape, attention over caches of every type, and the row-wise ops between them.
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <algorithm>
+#include <cmath>
+#include <memory>
+
+#include "app/bench.h"
+#include "app/bench_math.h"
+#include "app/machine.h"
+#include "app/options.h"
+#include "app/session.h"
+#include "app/terminal.h"
+#include "base/random.h"
+#include "model/kv_cache.h"
+#include "tensor/random_weight.h"
+
+namespace bise {
+namespace {
+
+struct OpsOptions {
+  std::vector<std::string> ops = {"matmul", "embed", "attention", "row-wise"}, formats, isas = {"auto"}, shapes;
+  std::vector<std::string> kv_types = {"bf16", "f16", "f32"};
+  std::vector<int64_t> tokens = {1, 2, 4, 8, 16, 64, 512}, contexts = {1024, 8192, 32768};
+  int64_t scale = 8;
+  double seconds = 0.2;
+  bool list = false, json = false;
+  CommonOptions common;
+};
+
+struct Shape {
+  std::string name;
+  int64_t rows = 0, columns = 0;
+  int64_t most_tokens = 1 << 20;  // the head never sees more rows than sequences
+};
+
+// The five products of the 128B model, their rows divided by `scale`, and two that fit no tile evenly.
+std::vector<Shape> model_shapes(int64_t scale) {
+  constexpr int64_t kHidden = 12288, kKv = 1024, kFfn = 28672, kVocab = 131072;
+  auto cut = [&](int64_t rows) { return std::max<int64_t>(rows / scale, 16); };
+  return {{"qkv", cut(kHidden + 2 * kKv), kHidden}, {"output", cut(kHidden), kHidden},
+          {"gate_up", cut(2 * kFfn), kHidden},      {"down", cut(kHidden), kFfn},
+          {"head", cut(kVocab), kHidden, 16},       {"odd", 1009, 4352},
+          {"small", 256, 1024}};
+}
+
+Result<Shape> parse_shape(const std::string& text) {
+  Shape shape{text, 0, 0};
+  const size_t x = text.find('x');
+  auto number = [](const std::string& digits) {
+    const bool good = !digits.empty() && digits.size() <= 7 && digits.find_first_not_of("0123456789") == std::string::npos;
+    return good ? static_cast<int64_t>(std::stol(digits)) : 0;
+  };
+  if (x != std::string::npos) shape = {text, number(text.substr(0, x)), number(text.substr(x + 1))};
+  if (shape.rows < 1 || shape.columns < 1) {
+    return Error(ErrorCode::invalid_argument, "--shapes: found \"" + text + "\", expected ROWSxCOLUMNS such as 28672x12288");
+  }
+  return shape;
+}
+
+// Random matrices of one format and shape: so many that together they do not fit the caches, because a
+// real step reads each weight once.
+class Weights {
+ public:
+  static Result<Weights> create(Backend& backend, FormatId format, int64_t rows, int64_t columns) {
+    constexpr uint64_t kBeyondCaches = uint64_t{192} << 20;
+    Weights w;
+    const uint64_t row_bytes = TRY(weight_row_bytes(weight_format(format), columns));
+    const uint64_t bytes = row_bytes * static_cast<uint64_t>(rows);
+    const uint64_t copies = std::clamp<uint64_t>(kBeyondCaches / bytes, 1, 64);
+    w.scale_ = std::make_unique<float>(random_fp8_scale(kDeviation));
+    for (uint64_t copy = 0; copy < copies; ++copy) {
+      // The stored codes stay: formats without a kernel of their own are read from them.
+      w.codes_.emplace_back(bytes);
+      fill_random_weight(format, kDeviation, 1, copy, 0, w.codes_.back());
+      WeightView view = TRY(make_weight_view(format, rows, columns, w.codes_.back(), "random"));
+      if (format == FormatId::fp8_e4m3) {
+        view.scale.dtype = DType::f32;
+        view.scale.bytes = std::as_bytes(std::span(w.scale_.get(), 1));
+      }
+      w.weights_.push_back(TRY(backend.pack_weight(std::span(&view, 1))));
+    }
+    return w;
+  }
+  const Weight& next() { return weights_[at_++ % weights_.size()]; }
+  uint64_t bytes() const { return weights_[0].bytes; }  // of one
+
+ private:
+  static constexpr double kDeviation = 0.02;
+  Weights() = default;
+  std::unique_ptr<float> scale_;
+  std::vector<std::vector<std::byte>> codes_;
+  std::vector<Weight> weights_;
+  size_t at_ = 0;
+};
+
+// Activations in the backend's memory, normally distributed.
+class Matrix {
+ public:
+  static Result<Matrix> create(Backend& backend, int64_t rows, int64_t columns) {
+    Matrix m;
+    const uint64_t count = static_cast<uint64_t>(rows * columns);
+    m.buffer_ = TRY(backend.allocate(count * backend.activation_bytes(), "the inputs of an op"));
+    std::vector<float> values(count);
+    fill_random_weight(FormatId::f32, 1.0, 2, 0, 0, std::as_writable_bytes(std::span(values)));
+    TRY(backend.write(values, m.view_ = {m.buffer_.data(), rows, columns}));
+    return m;
+  }
+  MatrixView view() const { return view_; }
+
+ private:
+  Buffer buffer_;
+  MatrixView view_;
+};
+
+class OpsBench {
+ public:
+  static Result<OpsBench> create(const OpsOptions& options, const std::string& isa, RowWriter& writer) {
+    CommonOptions common = options.common;
+    common.isa = isa;
+    OpsBench bench(options, writer);
+    bench.backend_ = TRY(open_backend(common));
+    return bench;
+  }
+
+  Result<void> run() {
+    for (const std::string& op : options_.ops) {
+      if (op == "matmul") TRY(matmuls());
+      if (op == "embed") TRY(embeds());
+      if (op == "attention") TRY(attentions());
+      if (op == "row-wise") TRY(row_wise());
+    }
+    return {};
+  }
+
+ private:
+  OpsBench(const OpsOptions& options, RowWriter& writer) : options_(options), writer_(writer) {}
+
+  // The peaks just before a group of rows; the best so far counts.
+  void measure_peaks() {
+    constexpr double kSeconds = 0.1;
+    read_ = std::max(read_, measure_read_bandwidth(backend_->num_threads(), kSeconds));
+    const MatrixPeak peak = backend_->measure_matrix_peak(kSeconds);
+    peak_.float_tflops = std::max(peak_.float_tflops, peak.float_tflops);
+    peak_.int8_tops = std::max(peak_.int8_tops, peak.int8_tops);
+  }
+
+  // Times the op over and over and writes its row. `bytes` it must read and write, `flops` it does (0: it is
+  // not told), `int8`: in 8-bit integers.
+  template <class Op>
+  Result<void> time(Json row, double bytes, double flops, bool int8, Op op) {
+    constexpr int kMinRounds = 5;
+    op();  // the first sets up scratch memory
+    TRY(backend_->synchronize());
+    std::vector<double> times;
+    const double begin = now_seconds();
+    while (times.size() < kMinRounds || now_seconds() - begin < options_.seconds) {
+      if (interrupted()) return Error(ErrorCode::cancelled, "interrupted");
+      const double start = now_seconds();
+      op();
+      TRY(backend_->synchronize());
+      times.push_back(now_seconds() - start);
+    }
+    const Spread spread = spread_of(std::move(times));
+    row["isa"] = backend_->isa();
+    row["threads"] = backend_->num_threads();
+    row["us_median"] = spread.median * 1e6;
+    row["us_min"] = spread.min * 1e6;
+    row["us_max"] = spread.max * 1e6;
+    row["gb_s"] = share_of(bytes, spread.median) / 1e9;
+    row["read_gb_s"] = read_;
+    row["read_share"] = share_of(row["gb_s"].get<double>(), read_);
+    if (flops > 0) {
+      const double peak = int8 ? peak_.int8_tops : peak_.float_tflops;
+      row["tflops"] = share_of(flops, spread.median) / 1e12;
+      row["matrix_peak_tflops"] = peak;
+      row["matrix_arithmetic"] = int8 ? "int8" : "float";
+      row["matrix_share"] = share_of(row["tflops"].get<double>(), peak);
+    }
+    return writer_.write(row);
+  }
+
+  std::vector<FormatId> formats() const {
+    std::vector<FormatId> ids;
+    for (const WeightFormat& format : weight_formats()) {
+      const auto& names = options_.formats;
+      if (!has_random_weight(format.id)) continue;
+      if (names.empty() || std::find(names.begin(), names.end(), format.name) != names.end()) ids.push_back(format.id);
+    }
+    return ids;
+  }
+  Result<std::vector<Shape>> shapes() const {
+    if (options_.shapes.empty()) return model_shapes(options_.scale);
+    std::vector<Shape> shapes;
+    for (const std::string& text : options_.shapes) shapes.push_back(TRY(parse_shape(text)));
+    return shapes;
+  }
+  static double floats(int64_t rows, int64_t columns) { return static_cast<double>(rows * columns) * sizeof(float); }
+
+  Result<void> matmuls() {
+    const std::vector<Shape> all = TRY(shapes());
+    for (FormatId format : formats()) {
+      for (const Shape& shape : all) {
+        if (shape.columns % weight_format(format).block_elements != 0) continue;
+        measure_peaks();
+        Weights weights = TRY(Weights::create(*backend_, format, shape.rows, shape.columns));
+        for (int64_t tokens : options_.tokens) {
+          if (tokens > shape.most_tokens) continue;
+          const Matrix x = TRY(Matrix::create(*backend_, tokens, shape.columns));
+          const Matrix y = TRY(Matrix::create(*backend_, tokens, shape.rows));
+          const Json row = {{"op", "matmul"}, {"format", std::string(weight_format(format).name)}, {"shape", shape.name},
+                            {"rows", shape.rows}, {"columns", shape.columns}, {"tokens", tokens}};
+          const double bytes = static_cast<double>(weights.bytes()) + floats(tokens, shape.rows + shape.columns);
+          const double flops = 2.0 * static_cast<double>(tokens) * static_cast<double>(shape.rows) * static_cast<double>(shape.columns);
+          TRY(time(row, bytes, flops, backend_->multiplies_int8(format),
+                   [&] { backend_->matmul(weights.next(), x.view(), y.view()); }));
+        }
+      }
+    }
+    return {};
+  }
+
+  Result<void> embeds() {
+    constexpr int64_t kRows = 4096, kColumns = 12288;
+    for (FormatId format : formats()) {
+      measure_peaks();
+      Weights weights = TRY(Weights::create(*backend_, format, kRows, kColumns));
+      for (int64_t tokens : options_.tokens) {
+        const Matrix out = TRY(Matrix::create(*backend_, tokens, kColumns));
+        std::vector<int32_t> ids;
+        for (int64_t i = 0; i < tokens; ++i) ids.push_back(static_cast<int32_t>(i * 37 % kRows));
+        const Json row = {{"op", "embed"}, {"format", std::string(weight_format(format).name)},
+                          {"rows", kRows}, {"columns", kColumns}, {"tokens", tokens}};
+        const double bytes = static_cast<double>(weights.bytes()) / kRows * static_cast<double>(tokens) + floats(tokens, kColumns);
+        TRY(time(row, bytes, 0, false, [&] { backend_->embed(weights.next(), ids, out.view()); }));
+      }
+    }
+    return {};
+  }
+
+  // The heads of the 128B model, causal, one sequence: decode (one query) and the last rows of a prompt.
+  Result<void> attentions() {
+    for (const std::string& type : options_.kv_types) {
+      for (int64_t context : options_.contexts) {
+        for (int64_t queries : {int64_t{1}, std::min<int64_t>(512, context)}) TRY(attention(type, context, queries));
+      }
+    }
+    return {};
+  }
+  Result<void> attention(const std::string& type, int64_t context, int64_t queries) {
+    constexpr int32_t kHeads = 96, kKvHeads = 8, kHeadDim = 128;
+    const KvDType dtype = type == "f32" ? KvDType::f32 : type == "f16" ? KvDType::f16 : KvDType::bf16;
+    const FormatId codes = dtype == KvDType::f32 ? FormatId::f32 : dtype == KvDType::f16 ? FormatId::f16 : FormatId::bf16;
+    const int64_t blocks = static_cast<int64_t>(ceil_div(static_cast<uint64_t>(context), kKvBlockSize));
+    const uint64_t bytes = static_cast<uint64_t>(blocks) * kKvBlockSize * kKvHeads * kHeadDim *
+                           static_cast<uint64_t>(weight_format(codes).block_bytes);
+    measure_peaks();
+    const Buffer k = TRY(backend_->allocate(bytes, "the keys of an op")), v = TRY(backend_->allocate(bytes, "the values of an op"));
+    fill_random_weight(codes, 1.0, 3, 0, 0, {static_cast<std::byte*>(k.data()), bytes});
+    fill_random_weight(codes, 1.0, 3, 1, 0, {static_cast<std::byte*>(v.data()), bytes});
+    const Matrix qkv = TRY(Matrix::create(*backend_, queries, (kHeads + 2 * kKvHeads) * kHeadDim));
+    const Matrix out = TRY(Matrix::create(*backend_, queries, kHeads * kHeadDim));
+    std::vector<int32_t> table;  // blocks lie anywhere, as they do after a while
+    for (int64_t i = 0; i < blocks; ++i) table.push_back(static_cast<int32_t>(i));
+    for (size_t i = table.size(); i-- > 1;) std::swap(table[i], table[random_bits(4, 0, i) % (i + 1)]);
+    const SequenceSpan span{0, static_cast<int32_t>(queries), static_cast<int32_t>(context), table.data()};
+    AttentionArgs args;
+    args.qkv = qkv.view();
+    args.num_heads = kHeads;
+    args.scale = 1.0f / std::sqrt(static_cast<float>(kHeadDim));
+    args.kv = {k.data(), v.data(), dtype, static_cast<int32_t>(blocks), kKvBlockSize, kKvHeads, kHeadDim};
+    args.sequences = std::span(&span, 1);
+    args.out = out.view();
+    const Json row = {{"op", "attention"}, {"kv", type}, {"context", context}, {"tokens", queries}};
+    const double keys = static_cast<double>(queries) * (static_cast<double>(context) - static_cast<double>(queries - 1) / 2);
+    const double cache = 2.0 * static_cast<double>(context) * kKvHeads * kHeadDim * weight_format(codes).block_bytes;
+    return time(row, cache + floats(queries, 2 * kHeads * kHeadDim), 4.0 * kHeads * kHeadDim * keys, false,
+                [&] { backend_->attention(args); });
+  }
+
+  Result<void> row_wise() {
+    constexpr int64_t kHidden = 12288, kFfn = 28672;
+    measure_peaks();
+    const Buffer ones = TRY(backend_->upload(std::vector<float>(kHidden, 1.0f)));
+    for (int64_t tokens : options_.tokens) {
+      const Matrix x = TRY(Matrix::create(*backend_, tokens, kHidden)), out = TRY(Matrix::create(*backend_, tokens, kHidden));
+      const Json norm = {{"op", "rms_norm"}, {"columns", kHidden}, {"tokens", tokens}};
+      TRY(time(norm, 2 * floats(tokens, kHidden), 0, false,
+               [&] { backend_->rms_norm(x.view(), ones, 1e-5f, out.view()); }));
+      const Matrix wide = TRY(Matrix::create(*backend_, tokens, 2 * kFfn)), gated = TRY(Matrix::create(*backend_, tokens, kFfn));
+      const Json gate = {{"op", "gated_activation"}, {"columns", kFfn}, {"tokens", tokens}};
+      TRY(time(gate, 3 * floats(tokens, kFfn), 0, false,
+               [&] { backend_->gated_activation(wide.view(), Activation::silu, gated.view()); }));
+    }
+    return {};
+  }
+
+  const OpsOptions& options_;
+  RowWriter& writer_;
+  std::unique_ptr<Backend> backend_;
+  double read_ = 0;
+  MatrixPeak peak_;
+};
+
+// What each format takes in memory, and how its products are computed, on this backend.
+Result<void> list_formats(const OpsOptions& options, const std::string& isa, RowWriter& writer) {
+  constexpr int64_t kRows = 64, kColumns = 1024;
+  CommonOptions common = options.common;
+  common.isa = isa;
+  std::unique_ptr<Backend> backend = TRY(open_backend(common));
+  for (const WeightFormat& format : weight_formats()) {
+    if (!has_random_weight(format.id)) continue;
+    const Weights weights = TRY(Weights::create(*backend, format.id, kRows, kColumns));
+    TRY(writer.write({{"format", std::string(format.name)}, {"isa", backend->isa()},
+                      {"stored_bits", 8.0 * format.block_bytes / format.block_elements},
+                      {"kernel_bits", 8.0 * static_cast<double>(weights.bytes()) / (kRows * kColumns)},
+                      {"matrix_arithmetic", backend->multiplies_int8(format.id) ? "int8" : "float"}}));
+  }
+  return {};
+}
+
+Result<int> bench_ops(OpsOptions options) {
+  RowWriter rows({{"op", "op", 0, -16}, {"isa", "isa", 0, -7}, {"format", "format", 0, -7}, {"kv", "kv", 0, -4},
+                  {"shape", "shape", 0, -8}, {"context", "context", 0, 7}, {"tokens", "tokens", 0, 6},
+                  {"us_median", "us", 1, 10}, {"us_min", "min", 1, 10}, {"us_max", "max", 1, 10},
+                  {"gb_s", "GB/s", 2, 8}, {"read_share", "share", 3, 6}, {"tflops", "TFLOP/s", 4, 8}, {"matrix_share", "share", 3, 6}},
+                 options.json);
+  RowWriter formats({{"format", "format", 0, -8}, {"isa", "isa", 0, -7}, {"stored_bits", "stored bits", 2, 11},
+                     {"kernel_bits", "in memory", 2, 9}, {"matrix_arithmetic", "products", 0, -8}}, options.json);
+  for (const std::string& isa : options.isas) {
+    if (options.list) {
+      TRY(list_formats(options, isa, formats));
+      continue;
+    }
+    OpsBench bench = TRY(OpsBench::create(options, isa, rows));
+    TRY(bench.run());
+  }
+  return kExitDone;
+}
+
+}  // namespace
+
+void add_bench_ops(CLI::App& bench, Action& action) {
+  auto options = std::make_shared<OpsOptions>();
+  CLI::App* command = bench.add_subcommand("ops", "the ops of the backend one at a time, without a model");
+  std::vector<std::string> names;
+  for (const WeightFormat& format : weight_formats()) {
+    if (has_random_weight(format.id)) names.push_back(std::string(format.name));
+  }
+  auto words = [&](const char* name, std::vector<std::string>& values, const char* text, std::vector<std::string> known) {
+    CLI::Option* option = command->add_option(name, values, text)->delimiter(',')->capture_default_str();
+    if (!known.empty()) option->check(CLI::IsMember(known));
+  };
+  auto numbers = [&](const char* name, std::vector<int64_t>& values, const char* text) {
+    command->add_option(name, values, text)->delimiter(',')->check(CLI::Range(int64_t{1}, int64_t{1} << 20))->capture_default_str();
+  };
+  words("--ops", options->ops, "which: matmul, embed, attention, row-wise", {"matmul", "embed", "attention", "row-wise"});
+  words("--formats", options->formats, "weight formats (default: all)", names);
+  words("--shapes", options->shapes, "ROWSxCOLUMNS of products (default: those of the 128B model)", {});
+  command->add_option("--scale", options->scale, "the rows of the default shapes are divided by it")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  numbers("--tokens", options->tokens, "rows of the activations");
+  numbers("--contexts", options->contexts, "tokens in the cache, of attention");
+  words("--kv-types", options->kv_types, "types of the cache", {"bf16", "f16", "f32"});
+  command->add_option("--seconds", options->seconds, "of timing for one row")
+      ->check(CLI::Range(0.0, 600.0))
+      ->capture_default_str();
+  words("--isa", options->isas, "CPU instruction sets, one after the other", {"auto", "scalar", "avx2", "avx512", "amx"});
+  command->add_flag("--list", options->list, "tell how each format is kept and multiplied; times nothing");
+  command->add_flag("--json", options->json, "print JSON objects, one per line");
+  add_compute_options(*command, options->common);
+  command->footer(
+      "gb_s: bytes that the op must read and write, over the median time; read_share: over the read bandwidth measured\n"
+      "before. tflops and matrix_share: the same with operations, and the peak of the arithmetic that the op\n"
+      "uses (matrix_arithmetic). Weights of one shape are many, so that they come from memory, not from caches.");
+  command->callback([options, &action] { action = [options] { return bench_ops(*options); }; });
+}
+
+}  // namespace bise

@@ -1,0 +1,97 @@
+#include "backend/cpu/cpu_peak.h"
+
+#include <algorithm>
+#include <chrono>
+#include <vector>
+
+#include "backend/cpu/cpu_memory.h"
+
+namespace bise {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Operations per second of all threads, the best of the rounds.
+double peak_rate(const CpuKernels& kernels, ThreadPool& pool, PeakUnit unit, double seconds) {
+  constexpr int kSink = 16;  // floats: a cache line for each thread
+  const int threads = pool.num_threads();
+  std::vector<float> sinks(static_cast<size_t>(threads) * kSink);
+  auto numbers = [&](int worker) {
+    float* sink = &sinks[static_cast<size_t>(worker) * kSink];
+    for (int i = 0; i < kSink; ++i) sink[i] = 0.5f + static_cast<float>(i);
+    return sink;
+  };
+  // Pieces of about a millisecond: a thread that was disturbed is made up for by the others.
+  int64_t steps = 64;
+  for (double time = 0.0; time < 1e-3 && steps < int64_t{1} << 30; steps *= 2) {
+    const auto start = Clock::now();
+    kernels.peak(unit, steps, numbers(0));
+    time = seconds_since(start);
+  }
+  const int64_t pieces = int64_t{8} * threads;
+  std::vector<double> operations(static_cast<size_t>(threads) * kSink);
+  double best = 0.0;
+  const auto begin = Clock::now();
+  do {
+    std::fill(operations.begin(), operations.end(), 0.0);
+    const auto start = Clock::now();
+    pool.parallel_for(pieces, 1, [&](int64_t, int64_t, int worker) {
+      operations[static_cast<size_t>(worker) * kSink] += kernels.peak(unit, steps, numbers(worker));
+    });
+    const double time = seconds_since(start);
+    double sum = 0.0;
+    for (double part : operations) sum += part;
+    best = std::max(best, sum / time);
+  } while (seconds_since(begin) < seconds);
+  return best;
+}
+
+}  // namespace
+
+MatrixPeak measure_cpu_peak(const CpuKernels& kernels, ThreadPool& pool, double seconds) {
+  MatrixPeak peak;
+  peak.float_tflops = peak_rate(kernels, pool, PeakUnit::float_fma, seconds / 2) / 1e12;
+  peak.int8_tops = peak_rate(kernels, pool, PeakUnit::int8_dot, seconds / 2) / 1e12;
+  return peak;
+}
+
+double measure_read_bandwidth(int num_threads, double seconds) {
+  constexpr size_t kBytes = size_t{256} << 20;
+  auto buffer = allocate_host(kBytes, "the bandwidth probe");
+  if (!buffer) return 0.0;
+  auto* data = static_cast<uint64_t*>(buffer->data());
+  ThreadPool pool(num_threads);
+  // A line of 64 bytes is 8 words. Which lead of the prefetch is best differs between processors, so
+  // each round takes another one: 0 stands for the hardware alone.
+  constexpr int64_t kWords = kBytes / sizeof(uint64_t), kPiece = 1 << 17, kLine = 8;
+  constexpr int64_t kAhead[] = {512, 1024, 2048, 0};
+  pool.parallel_for(kWords, kPiece, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) data[i] = static_cast<uint64_t>(i);
+  });
+  std::vector<uint64_t> sums(static_cast<size_t>(pool.num_threads()) * kLine);
+  double best = 0.0;
+  size_t round = 0;
+  const auto first = Clock::now();
+  while (round < std::size(kAhead) || seconds_since(first) < seconds) {
+    const int64_t ahead = kAhead[round++ % std::size(kAhead)] / static_cast<int64_t>(sizeof(uint64_t));
+    const auto start = Clock::now();
+    pool.parallel_for(kWords, kPiece, [&](int64_t begin, int64_t end, int worker) {
+      uint64_t s[kLine] = {};
+      for (int64_t i = begin; i < end; i += kLine) {
+        __builtin_prefetch(data + std::min(i + ahead, kWords - 1));
+        for (int64_t j = 0; j < kLine; ++j) s[j] += data[i + j];
+      }
+      for (uint64_t part : s) sums[static_cast<size_t>(worker) * kLine] += part;
+    });
+    best = std::max(best, static_cast<double>(kBytes) / seconds_since(start));
+  }
+  // The sum is used, so that the reads cannot be left out.
+  uint64_t sum = 0;
+  for (uint64_t part : sums) sum += part;
+  return sum == 1 ? 0.0 : best / 1e9;
+}
+
+}  // namespace bise

@@ -1,0 +1,53 @@
+// How fast this instruction set multiplies and adds, from registers alone: the limit that products are
+// measured against. Included by isa_*.cpp inside their namespace, over the vocabulary of simd_*.h.
+
+// Sums that are alive at once: enough to hide the latency of one operation, few enough for the registers
+// (one F is one register of AVX-512, two of AVX2, four of SSE).
+#if defined(__AVX512F__) || defined(BISE_EMULATED_AVX512)
+constexpr int kPeakSums = 12;
+#elif defined(__AVX2__)
+constexpr int kPeakSums = 6;
+#else
+constexpr int kPeakSums = 2;
+#endif
+
+inline double peak_float(int64_t steps, float* sink) {
+  F sums[kPeakSums];
+  for (int i = 0; i < kPeakSums; ++i) sums[i] = f_set1(sink[i]);
+  const F a = f_set1(sink[0]), b = f_set1(sink[1]);
+  for (int64_t step = 0; step < steps; ++step) {
+    for (int i = 0; i < kPeakSums; ++i) sums[i] = f_fma(a, b, sums[i]);
+  }
+  for (int i = 0; i < kPeakSums; ++i) sink[i] = f_reduce_add(sums[i]);
+  return static_cast<double>(steps) * kPeakSums * 16 * 2;
+}
+
+// As a product with 4-bit codes does it: so many products as 16 bits hold, then into the sums of 32.
+inline double peak_int8(int64_t steps, float* sink) {
+  constexpr int kChains = kPeakSums / 2, kRun = kSafe<4>;
+  uint8_t bytes[64];
+  for (int i = 0; i < 64; ++i) bytes[i] = static_cast<uint8_t>(sink[i % 16]) & 15;
+  const B codes = b_load(bytes);
+  int32_t quads[kRun][kChains];
+  for (int r = 0; r < kRun; ++r) {
+    for (int i = 0; i < kChains; ++i) quads[r][i] = (static_cast<int32_t>(sink[r]) + i) * 0x01010101;
+  }
+  I sums[kChains];
+  for (int i = 0; i < kChains; ++i) sums[i] = i_zero();
+  for (int64_t step = 0; step < steps; ++step) {
+    // The compiler may not know that every step multiplies the same numbers.
+    __asm__ volatile("" : "+m"(quads));
+    D run[kChains];
+    for (int i = 0; i < kChains; ++i) run[i] = d_zero();
+    for (int r = 0; r < kRun; ++r) {
+      for (int i = 0; i < kChains; ++i) run[i] = d_mac(run[i], codes, quads[r][i]);
+    }
+    for (int i = 0; i < kChains; ++i) sums[i] = i_add(sums[i], d_flush(run[i]));
+  }
+  for (int i = 0; i < kChains; ++i) sink[i] = static_cast<float>(i_reduce_add(sums[i]) & 1);
+  return static_cast<double>(steps) * kRun * kChains * 64 * 2;
+}
+
+inline double peak(PeakUnit unit, int64_t steps, float* sink) {
+  return unit == PeakUnit::float_fma ? peak_float(steps, sink) : peak_int8(steps, sink);
+}
