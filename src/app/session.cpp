@@ -30,7 +30,7 @@ Result<std::unique_ptr<Model>> load_model(const Session& session, const CommonOp
   ProgressBar bar("loading");
   ModelLoadOptions load;
   load.config = config_options(options);
-  load.progress = [&bar](uint64_t done, uint64_t total) {
+  load.weights.progress = [&bar](uint64_t done, uint64_t total) {
     bar.update(done, total);
     return !interrupted();
   };

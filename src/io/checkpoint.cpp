@@ -84,16 +84,20 @@ const GgufFile* Checkpoint::gguf() const {
 const GgufFile* Checkpoint::mmproj() const {
   return state_->files.projector ? &*state_->files.projector : nullptr;
 }
+std::vector<const FileMap*> Checkpoint::maps() const {
+  std::vector<const FileMap*> maps;
+  for (const FileMap& map : state_->files.maps) maps.push_back(&map);
+  for (const GgufFile& file : state_->files.ggufs) maps.push_back(&*file.map());
+  if (state_->files.projector) maps.push_back(&*state_->files.projector->map());
+  return maps;
+}
 void Checkpoint::drop(Bytes part) const {
-  auto drop_if_inside = [&](const FileMap& map) {
-    const std::byte *begin = map.bytes().data(), *end = begin + map.bytes().size();
+  for (const FileMap* map : maps()) {
+    const std::byte *begin = map->bytes().data(), *end = begin + map->bytes().size();
     if (!std::less<>()(part.data(), begin) && !std::less<>()(end, part.data() + part.size())) {
-      map.drop(part);
+      map->drop(part);
     }
-  };
-  for (const FileMap& map : state_->files.maps) drop_if_inside(map);
-  for (const GgufFile& file : state_->files.ggufs) drop_if_inside(*file.map());
-  if (state_->files.projector) drop_if_inside(*state_->files.projector->map());
+  }
 }
 uint64_t Checkpoint::total_bytes() const { return state_->files.total_bytes; }
 const std::vector<std::string>& Checkpoint::files() const { return state_->files.paths; }

@@ -63,6 +63,8 @@ class Checkpoint {
   const GgufFile* gguf() const;
   const GgufFile* mmproj() const;
 
+  // The maps that tensors lie in.
+  std::vector<const FileMap*> maps() const;
   // The file pages of a weight may be given back after packing.
   void drop(Bytes part) const;
   uint64_t total_bytes() const;  // of all tensors

@@ -36,6 +36,16 @@ struct WeightView {
   // Static activation quantisation: x is divided by it before the product. 0 = not given.
   float activation_scale = 0.0f;
 
+  // Calls body(bytes) for each run of bytes beside `codes`.
+  template <class Body>
+  void each_side_part(Body body) {
+    body(scale.bytes);
+  }
+  template <class Body>
+  void each_side_part(Body body) const {
+    body(scale.bytes);
+  }
+
   // The row of `codes` that holds row `row` of the matrix in half-split (HF) order.
   int64_t stored_row(int64_t row) const {
     if (order.interleaved_head == 0) return row;
