@@ -1,6 +1,5 @@
 #include "app/machine.h"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,7 +10,7 @@
 #include <sstream>
 #include <system_error>
 
-#include "app/terminal.h"
+#include "base/read_ahead.h"
 #include "base/thread_pool.h"
 
 namespace fs = std::filesystem;
@@ -141,30 +140,16 @@ uint64_t available_memory() {
   return available;
 }
 
+uint64_t held_memory() { return kib_field(read_small("/proc/self/status"), "VmRSS"); }
 uint64_t peak_memory() { return kib_field(read_small("/proc/self/status"), "VmHWM"); }
 
 std::optional<DiskSpeed> measure_disk(const std::string& folder, uint64_t limit) {
   std::optional<fs::path> path = largest_file(folder);
   if (!path) return std::nullopt;
-  DiskSpeed speed;
-  speed.file = path->string();
-  int fd = open(path->c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
-  if (fd < 0) {  // tmpfs and some overlays know no direct reads
-    fd = open(path->c_str(), O_RDONLY | O_CLOEXEC);
-    speed.cached = true;
-  }
-  if (fd < 0) return std::nullopt;
-  constexpr size_t kChunk = size_t{4} << 20, kAlignment = 4096;
-  std::unique_ptr<void, void (*)(void*)> buffer(std::aligned_alloc(kAlignment, kChunk), std::free);
-  double start = now_seconds();
-  while (buffer && speed.bytes < limit && !interrupted()) {
-    ssize_t got = read(fd, buffer.get(), kChunk);
-    if (got <= 0) break;
-    speed.bytes += static_cast<uint64_t>(got);
-  }
-  speed.seconds = now_seconds() - start;
-  close(fd);
-  return speed.bytes == 0 ? std::nullopt : std::optional(speed);
+  constexpr double kMaxSeconds = 60;
+  auto rate = measure_read_rate(path->string(), 0, limit, kMaxSeconds);
+  if (!rate || rate->bytes == 0) return std::nullopt;
+  return DiskSpeed{path->string(), rate->bytes, rate->seconds, !rate->is_direct};
 }
 
 }  // namespace bise

@@ -23,6 +23,8 @@ Machine read_machine();
 
 // Bytes this process may still use: free memory, cut by the cgroup's limit.
 uint64_t available_memory();
+// The memory this process holds (VmRSS).
+uint64_t held_memory();
 // The most memory this process ever held (VmHWM).
 uint64_t peak_memory();
 
@@ -32,8 +34,8 @@ struct DiskSpeed {
   double seconds = 0;
   bool cached = false;  // the page cache could not be bypassed: the figure is no disk speed
 };
-// Reads up to `limit` bytes of the largest file below `folder`, past the page cache where the file
-// system allows it. Nothing when there is no file.
+// Reads up to `limit` bytes of the largest file below `folder` as weights are read: several reads at once,
+// past the page cache where the file system allows it. Nothing when there is no file.
 std::optional<DiskSpeed> measure_disk(const std::string& folder, uint64_t limit);
 
 }  // namespace bise

@@ -103,7 +103,7 @@ Result<MemoryPlan> plan_memory(const ModelConfig& config, std::span<const Weight
   plan.resident_bytes = sizes.memory;
   plan.work_bytes = step_work_bytes(config, weights, request);
   plan.context = request.context;
-  const uint64_t token_bytes = KvCache::bytes_per_token(config, request.kv_dtype);
+  const uint64_t token_bytes = KvCache::bytes_per_token(config, request.kv_dtype);  // never 0
   auto kv_bytes = [&](int64_t tokens) {
     return round_up(static_cast<uint64_t>(tokens), kKvBlockSize) * token_bytes;
   };
@@ -113,28 +113,29 @@ Result<MemoryPlan> plan_memory(const ModelConfig& config, std::span<const Weight
   if (request.ceiling == 0) return plan;
 
   const int64_t whole_context = config.context_length;
-  int64_t context = request.context;
-  if (context == 0) {  // an eighth of the ceiling, if that is a context worth having
-    context = std::max(static_cast<int64_t>(request.ceiling / 8 / std::max<uint64_t>(token_bytes, 1)), kSmallContext);
-    context = std::min(context / kKvBlockSize * kKvBlockSize, whole_context);
-  }
+  const uint64_t fixed = request.held_bytes + margin_of(request.ceiling) + plan.work_bytes;
+  int64_t context = request.context > 0 ? request.context : std::min(kSmallContext, whole_context);
   plan.kv_bytes = kv_bytes(context);
-  const uint64_t fixed = request.held_bytes + margin_of(request.ceiling) + plan.work_bytes + plan.kv_bytes;
-  if (fixed + plan.ring_bytes + sizes.memory <= request.ceiling) {
-    if (request.context == 0 && plan.bounded && token_bytes > 0) {  // the rest is for the context
-      const uint64_t room = request.ceiling - (fixed - plan.kv_bytes) - plan.ring_bytes - sizes.memory;
-      const uint64_t fits = room / token_bytes / kKvBlockSize * kKvBlockSize;
-      plan.context = std::min(static_cast<int64_t>(std::min<uint64_t>(fits, uint64_t{1} << 40)), whole_context);
+  const uint64_t in_memory = fixed + plan.ring_bytes + sizes.memory;
+  if (in_memory + plan.kv_bytes <= request.ceiling) {
+    if (request.context == 0 && plan.bounded) {  // the rest is for the context
+      const uint64_t fits = (request.ceiling - in_memory) / token_bytes / kKvBlockSize * kKvBlockSize;
+      plan.context = static_cast<int64_t>(std::min(fits, static_cast<uint64_t>(whole_context)));
       plan.kv_bytes = kv_bytes(plan.context);
     }
     return plan;
+  }
+  if (request.context == 0) {  // an eighth of the ceiling, if that is more
+    const uint64_t eighth = request.ceiling / 8 / token_bytes / kKvBlockSize * kKvBlockSize;
+    context = std::max(context, static_cast<int64_t>(std::min(eighth, static_cast<uint64_t>(whole_context))));
+    plan.kv_bytes = kv_bytes(context);
   }
 
   plan.streams = true;
   plan.bounded = true;
   plan.context = context;
   plan.ring_bytes = ring_for(request.ceiling, sizes.memory, sizes.piece);
-  const uint64_t least = fixed + sizes.side + kPiecesInRing * sizes.piece;
+  const uint64_t least = fixed + plan.kv_bytes + sizes.side + kPiecesInRing * sizes.piece;
   if (least > request.ceiling) {
     return Error(ErrorCode::out_of_memory,
                  "memory: a ceiling of " + memory_text(request.ceiling) + " is too small; at least " +
@@ -143,11 +144,11 @@ Result<MemoryPlan> plan_memory(const ModelConfig& config, std::span<const Weight
                      " (less with --context), a step " + memory_text(plan.work_bytes) + ", scales " +
                      memory_text(sizes.side) + ", reading ahead " + memory_text(kPiecesInRing * sizes.piece));
   }
-  plan.ring_bytes = std::min(plan.ring_bytes, request.ceiling - fixed - sizes.side);
+  plan.ring_bytes = std::min(plan.ring_bytes, request.ceiling - fixed - plan.kv_bytes - sizes.side);
   for (size_t i = 0; i < weights.size(); ++i) {
     plan.homes[i] = weights[i].role == WeightRole::table ? WeightHome::mapped : WeightHome::streamed;
   }
-  uint64_t left = request.ceiling - fixed - sizes.side - plan.ring_bytes;
+  uint64_t left = request.ceiling - fixed - plan.kv_bytes - sizes.side - plan.ring_bytes;
   for (WeightRole role : {WeightRole::head, WeightRole::layer, WeightRole::vision}) {
     spread(weights, role, &left, &plan.homes);
   }

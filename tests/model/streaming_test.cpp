@@ -148,7 +148,7 @@ TEST(Streaming, a_bad_disk_fails_the_step_and_not_the_next_one) {
   auto failed = m.model->forward(batch, *cache, {});
   is_bad = false;
   ASSERT_FALSE(failed.has_value());
-  EXPECT_EQ(failed.error().code(), ErrorCode::io);
+  EXPECT_EQ(failed.error().code(), ErrorCode::device);
   EXPECT_NE(failed.error().message().find("Input/output error"), std::string::npos) << failed.error().message();
   EXPECT_NE(failed.error().message().find(".safetensors: cannot read"), std::string::npos);
   EXPECT_NE(failed.error().message().find("tensor "), std::string::npos);

@@ -243,7 +243,8 @@ void CpuBackend::matmul(const Weight& weight, MatrixView x, MatrixView y, bool a
   if (failed_) return;  // what follows would be computed from nothing
   if (weight.is_streamed) {
     auto done = streamed_product(static_cast<const StreamedWeight&>(*weight.storage), x, y, accumulate);
-    if (!done) failed_ = std::move(done).error();
+    // To those above it is this device that failed, whatever was beneath it.
+    if (!done) failed_ = Error(ErrorCode::device, done.error().message());
     return;
   }
   const auto& packed = static_cast<const PackedWeight&>(*weight.storage);
