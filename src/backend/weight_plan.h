@@ -17,7 +17,7 @@ namespace bise {
 enum class WeightHome : uint8_t {
   memory,    // packed once. Without a ceiling a format that has no kernel layout stays in the file's map
   streamed,  // read from the file at every product
-  mapped,    // stays in the file's map: a table of which a step needs a few rows
+  in_file,   // a table of which a step needs a few rows, read when they are needed
 };
 
 // A file whose map holds the bytes of weights.

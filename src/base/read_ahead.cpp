@@ -73,7 +73,8 @@ struct ReadAhead::State {
   std::deque<Slot> slots;           // in the order of the ring
   uint64_t next_number = 0;
   size_t next_item = kNoItem;  // that gets the next slot
-  std::optional<Error> failed;
+  std::optional<Error> failed;  // of the item below
+  size_t failed_item = kNoItem;
   bool stop = false;
   ReadStats stats;
   std::thread thread;
@@ -175,16 +176,6 @@ struct ReadAhead::State {
     queue->submit(tag, file.descriptor(direct), r.into, r.bytes, r.offset);
   }
 
-  Error read_error(const Request& r, int code) const {
-    return Error(ErrorCode::io, files[r.file].path() + ": cannot read " + std::to_string(r.bytes) +
-                                    " bytes at " + std::to_string(r.offset) + ": " + std::strerror(code));
-  }
-  Error too_short(const Request& r, uint64_t end) const {
-    return Error(ErrorCode::io, files[r.file].path() + ": ends at byte " + std::to_string(end) +
-                                    ", but a tensor reaches to " + std::to_string(r.offset + r.needed) +
-                                    "; was the file changed?");
-  }
-
   // Called with the lock held. A read that must go on is submitted again.
   void complete(ReadQueue::Done done) {
     Request r = requests[done.tag];
@@ -204,11 +195,11 @@ struct ReadAhead::State {
       }
       again = true;
     } else if (done.result < 0) {
-      error = read_error(r, static_cast<int>(-done.result));
+      error = read_failed(files[r.file], r.offset, r.bytes, static_cast<int>(-done.result));
     } else if (static_cast<uint64_t>(done.result) < r.needed) {
       // Short: the rest is read the ordinary way, which may begin anywhere.
       const uint64_t got = static_cast<uint64_t>(done.result);
-      if (got == 0 && !r.direct) error = too_short(r, r.offset);
+      if (got == 0 && !r.direct) error = ends_early(files[r.file], r.offset, r.offset + r.needed);
       r.offset += got;
       r.into += got;
       r.needed -= got;
@@ -222,9 +213,11 @@ struct ReadAhead::State {
     }
     --slot->under_way;
     if (error && !slot->is_dropped) {
+      // What was read before it stays good. Nothing more is asked of a bad disk until somebody wants it.
       failed = std::move(error);
-      drop_all();
-      next_item = kNoItem;  // nothing more is asked of a bad disk until somebody wants it
+      failed_item = slot->item;
+      for (; slot != slots.end(); ++slot) slot->is_dropped = true;
+      next_item = kNoItem;
     }
     collect();
     arrived.notify_all();
@@ -277,9 +270,7 @@ Result<std::unique_ptr<ReadAhead>> ReadAhead::create(const std::vector<std::stri
       CHECK(range.file < state->files.size() && range.bytes > 0);
       const DirectFile& file = state->files[range.file];
       if (range.offset > file.bytes() || range.bytes > file.bytes() - range.offset) {
-        return Error(ErrorCode::io, file.path() + ": ends at byte " + std::to_string(file.bytes()) +
-                                        ", but a tensor reaches to " +
-                                        std::to_string(range.offset + range.bytes) + "; was the file changed?");
+        return ends_early(file, file.bytes(), range.offset + range.bytes);
       }
     }
     if (ring_bytes_of(item) > state->ring_bytes) {
@@ -331,24 +322,31 @@ Result<std::span<const std::byte* const>> ReadAhead::acquire(size_t item) {
     return std::find_if(s.slots.begin(), s.slots.end(),
                         [&](const Slot& slot) { return slot.item == item && !slot.is_dropped; });
   };
-  auto found = wanted();
-  for (auto it = s.slots.begin(); it != found && found != s.slots.end(); ++it) it->is_dropped = true;
-  if (found == s.slots.end() && s.next_item != item) {
-    s.drop_all();
-    s.next_item = item;
-  } else if (found == s.slots.end()) {
-    s.drop_all();
-  } else {
-    s.collect();
+  auto has_failed = [&] { return s.failed.has_value() && s.failed_item == item; };
+  for (bool is_fresh = false;;) {
+    auto found = wanted();
+    s.failed.reset();  // of something else, or of an earlier try
+    if (found != s.slots.end()) {
+      for (auto it = s.slots.begin(); it != found; ++it) it->is_dropped = true;
+      s.collect();
+    } else {
+      is_fresh = true;
+      s.drop_all();
+      s.next_item = item;
+    }
+    s.changed.notify_all();
+    s.arrived.wait(lock, [&] {
+      auto it = wanted();
+      return has_failed() || (it != s.slots.end() && s.is_ready(*it));
+    });
+    if (!has_failed()) break;
+    // An error met ahead of need may have passed: it is told when it comes again.
+    if (is_fresh) {
+      s.stats.waited_seconds += seconds_since(start);
+      return *std::exchange(s.failed, std::nullopt);
+    }
   }
-  s.failed.reset();  // met ahead of need: it comes again if it is still true
-  s.changed.notify_all();
-  s.arrived.wait(lock, [&] {
-    auto it = wanted();
-    return s.failed.has_value() || (it != s.slots.end() && s.is_ready(*it));
-  });
   s.stats.waited_seconds += seconds_since(start);
-  if (s.failed) return *std::exchange(s.failed, std::nullopt);
   auto slot = wanted();
   s.addresses.clear();
   uint64_t at = slot->at;

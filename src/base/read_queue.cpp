@@ -159,6 +159,30 @@ DirectFile::~DirectFile() {
   if (buffered_ >= 0) ::close(buffered_);
 }
 
+Error read_failed(const DirectFile& file, uint64_t offset, uint64_t bytes, int error_number) {
+  return Error(ErrorCode::io, file.path() + ": cannot read " + std::to_string(bytes) + " bytes at " +
+                                  std::to_string(offset) + ": " + std::strerror(error_number));
+}
+Error ends_early(const DirectFile& file, uint64_t end, uint64_t wanted) {
+  return Error(ErrorCode::io, file.path() + ": ends at byte " + std::to_string(end) +
+                                  ", but a tensor reaches to " + std::to_string(wanted) +
+                                  "; was the file changed?");
+}
+
+Result<void> read_bytes(const DirectFile& file, const ReadFunction& read, uint64_t offset, uint64_t bytes,
+                        void* into) {
+  for (uint64_t done = 0; done < bytes;) {
+    void* at = static_cast<std::byte*>(into) + done;
+    const int descriptor = file.descriptor(/*direct=*/false);
+    const int64_t got = read ? read(descriptor, at, bytes - done, offset + done)
+                             : system_read(descriptor, at, bytes - done, offset + done);
+    if (got == 0) return ends_early(file, offset + done, offset + bytes);
+    if (got < 0 && got != -EINTR) return read_failed(file, offset + done, bytes - done, static_cast<int>(-got));
+    if (got > 0) done += static_cast<uint64_t>(got);
+  }
+  return {};
+}
+
 Result<std::unique_ptr<ReadQueue>> create_read_queue(int depth, ReadFunction read, const Log& log) {
   if (!read) {
     std::unique_ptr<UringQueue> ring = UringQueue::create(depth);

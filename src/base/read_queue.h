@@ -44,6 +44,14 @@ class DirectFile {
 // Like pread(), but a failure is the negative error number. Tests put a bad disk in its place.
 using ReadFunction = std::function<int64_t(int descriptor, void* into, uint64_t bytes, uint64_t offset)>;
 
+Error read_failed(const DirectFile& file, uint64_t offset, uint64_t bytes, int error_number);
+// A file that ends at `end` where bytes up to `wanted` should be.
+Error ends_early(const DirectFile& file, uint64_t end, uint64_t wanted);
+// Bytes [offset, offset + bytes) the ordinary way, for a few of them here and there. `read`: in place of
+// the system's, or empty.
+Result<void> read_bytes(const DirectFile& file, const ReadFunction& read, uint64_t offset, uint64_t bytes,
+                        void* into);
+
 // Submits reads and hands back what became of them, in any order. One thread uses a queue.
 class ReadQueue {
  public:

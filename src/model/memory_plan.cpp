@@ -146,7 +146,7 @@ Result<MemoryPlan> plan_memory(const ModelConfig& config, std::span<const Weight
   }
   plan.ring_bytes = std::min(plan.ring_bytes, request.ceiling - fixed - plan.kv_bytes - sizes.side);
   for (size_t i = 0; i < weights.size(); ++i) {
-    plan.homes[i] = weights[i].role == WeightRole::table ? WeightHome::mapped : WeightHome::streamed;
+    plan.homes[i] = weights[i].role == WeightRole::table ? WeightHome::in_file : WeightHome::streamed;
   }
   uint64_t left = request.ceiling - fixed - plan.kv_bytes - sizes.side - plan.ring_bytes;
   for (WeightRole role : {WeightRole::head, WeightRole::layer, WeightRole::vision}) {

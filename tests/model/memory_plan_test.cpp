@@ -77,7 +77,7 @@ TEST(MemoryPlan, a_ceiling_holds_and_memory_is_used) {
     EXPECT_GE(all_bytes(plan, request), request.ceiling - request.ceiling / 20) << gib;  // all but the margin
     EXPECT_LT(plan.streamed_bytes, before);
     EXPECT_GE(plan.context, 4096);
-    EXPECT_EQ(plan.homes[0], WeightHome::mapped);
+    EXPECT_EQ(plan.homes[0], WeightHome::in_file);
     EXPECT_EQ(plan.homes.back(), WeightHome::streamed);  // the tower is the last to stay
     before = plan.streamed_bytes;
     uint64_t streamed = 0, resident = 0;

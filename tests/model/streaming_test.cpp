@@ -155,6 +155,33 @@ TEST(Streaming, a_bad_disk_fails_the_step_and_not_the_next_one) {
   EXPECT_EQ(outputs(m), expected);
 }
 
+TEST(Streaming, a_file_that_is_cut_short_fails_the_step) {
+  TempFolder folder;
+  fs::copy(checkpoint_path("medium", "hf-bf16"), folder.path(), fs::copy_options::recursive);
+  const BackendOptions backend{.num_threads = 2};
+  GoldenModel m = open_golden(folder.path(), backend, tightest(folder.path(), backend));
+  ASSERT_NE(m.model, nullptr);
+  for (const auto& file : fs::directory_iterator(folder.path())) {
+    if (file.path().extension() == ".safetensors") fs::resize_file(file.path(), file.file_size() / 16);
+  }
+  auto cache = KvCache::create(*m.backend, m.model->config(), 1, KvDType::f32);
+  const int32_t table[] = {0};
+  std::string said;
+  for (int32_t id : {1, 1500}) {  // both may have been read ahead, or lie behind the end
+    for (int32_t position = 0; position < 3; ++position) {
+      Batch batch;
+      batch.ids = {id};
+      batch.positions = {position};
+      batch.slots = {position};
+      batch.sequences = {{0, 1, position + 1, table}};
+      auto done = m.model->forward(batch, *cache, {});
+      if (!done) said = done.error().message();
+    }
+  }
+  EXPECT_NE(said.find(".safetensors: ends at byte "), std::string::npos) << said;
+  EXPECT_NE(said.find("was the file changed?"), std::string::npos) << said;
+}
+
 TEST(Streaming, a_ring_smaller_than_a_piece_is_refused) {
   const std::string path = checkpoint_path("medium", "hf-bf16");
   ModelLoadOptions load = tightest(path, {.num_threads = 1});

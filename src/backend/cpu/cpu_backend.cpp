@@ -74,12 +74,17 @@ class CpuBackend : public Backend {
   void matmul(const Weight& weight, MatrixView x, MatrixView y, bool accumulate) override;
 
   void embed(const Weight& table, std::span<const int32_t> ids, MatrixView out) override {
-    const auto& packed = static_cast<const PackedWeight&>(*table.storage);
+    std::vector<std::optional<Error>> failed(ids.size());
     each_row(static_cast<int64_t>(ids.size()), out.columns, [&](int64_t i) {
-      unpack_row(packed, ids[static_cast<size_t>(i)],
-                 {out.row_f32(i), static_cast<size_t>(out.columns)});
+      const std::span<float> to{out.row_f32(i), static_cast<size_t>(out.columns)};
+      const int32_t id = ids[static_cast<size_t>(i)];
+      if (!table.is_streamed) return unpack_row(static_cast<const PackedWeight&>(*table.storage), id, to);
+      auto done = loader_.read_row(static_cast<const StreamedWeight&>(*table.storage), id, to);
+      if (!done) failed[static_cast<size_t>(i)] = std::move(done).error();
     });
-    loader_.used_rows_of(table);
+    for (std::optional<Error>& error : failed) {
+      if (error) fail(*error);
+    }
   }
   void rms_norm(MatrixView x, const Buffer& weight, float eps, MatrixView out) override {
     const float* w = static_cast<const float*>(weight.data());
@@ -164,6 +169,11 @@ class CpuBackend : public Backend {
     std::vector<QuantizedRow> rows;
   };
 
+  // To those above it is this device that failed, whatever was beneath it.
+  void fail(const Error& error) {
+    if (!failed_) failed_ = Error(ErrorCode::device, error.message());
+  }
+
   static size_t row_size(MatrixView x) { return static_cast<size_t>(x.columns) * sizeof(float); }
 
   // Runs body(row) for every row: on the caller when there is little to do.
@@ -243,8 +253,7 @@ void CpuBackend::matmul(const Weight& weight, MatrixView x, MatrixView y, bool a
   if (failed_) return;  // what follows would be computed from nothing
   if (weight.is_streamed) {
     auto done = streamed_product(static_cast<const StreamedWeight&>(*weight.storage), x, y, accumulate);
-    // To those above it is this device that failed, whatever was beneath it.
-    if (!done) failed_ = Error(ErrorCode::device, done.error().message());
+    if (!done) fail(done.error());
     return;
   }
   const auto& packed = static_cast<const PackedWeight&>(*weight.storage);
@@ -270,8 +279,9 @@ Result<void> CpuBackend::streamed_product(const StreamedWeight& weight, MatrixVi
   bool is_quantized = false;
   std::optional<size_t> current;
   MatrixView in = x;
+  CHECK(weight.index.has_value());
   return loader_.stream().each_piece(
-      weight.index, [&](size_t index, const WeightSegment& s, int64_t first, int64_t rows) -> Result<void> {
+      *weight.index, [&](size_t index, const WeightSegment& s, int64_t first, int64_t rows) -> Result<void> {
         if (current != index) in = input_of(s, x, &is_quantized);
         current = index;
         if (s.tiles) return streamed_tiles(s, first, rows, in, y, accumulate);

@@ -5,6 +5,7 @@
 
 #include "backend/cpu/cpu_memory.h"
 #include "base/file.h"
+#include "tensor/weight_format.h"
 
 namespace bise {
 namespace {
@@ -103,7 +104,7 @@ Result<void> WeightLoader::plan(WeightPlan plan) {
   std::vector<WeightStream::Source> loaded, streamed;
   for (size_t i = 0; i < plan.weights.size(); ++i) {
     const PlannedWeight& weight = plan.weights[i];
-    if (weight.home == WeightHome::mapped) continue;
+    if (weight.home == WeightHome::in_file) continue;
     TRY(check_columns(weight.parts));
     std::vector<WeightSegment> segments = plan_segments(weight.parts, tiled_);
     auto& sources = weight.home == WeightHome::memory ? loaded : streamed;
@@ -120,6 +121,8 @@ Result<void> WeightLoader::plan(WeightPlan plan) {
   } else if (stream_) {
     stream_->start();
   }
+  files_.clear();
+  for (const StoredFile& file : plan.files) files_.push_back(TRY(DirectFile::open(file.path)));
   plan_ = std::move(plan);
   return {};
 }
@@ -238,14 +241,13 @@ Result<Weight> WeightLoader::leave_in_file(std::span<const WeightView> parts, We
   Weight weight = weight_of(parts);
   auto storage = std::make_unique<StreamedWeight>();
   storage->columns = parts[0].columns;
-  storage->segments = plan_segments(parts, /*tiled=*/false);  // of the map, for single rows
+  storage->segments = plan_segments(parts, /*tiled=*/false);
   for (const WeightView& view : parts) {
     weight.bytes += view.codes.size();
     view.each_side_part([&](Bytes part) { weight.bytes += part.size(); });
   }
-  weight.is_mapped = home == WeightHome::mapped;
-  weight.is_streamed = home == WeightHome::streamed;
-  if (weight.is_streamed) storage->index = place_[next_];
+  weight.is_streamed = true;
+  if (home == WeightHome::streamed) storage->index = place_[next_];
   weight.storage = std::move(storage);
   return weight;
 }
@@ -256,11 +258,26 @@ StreamStats WeightLoader::stats() const {
   return {stats.bytes, stats.seconds, stats.waited_seconds};
 }
 
-void WeightLoader::used_rows_of(const Weight& table) const {
-  if (!plan_ || !plan_->bounded || !(table.is_mapped || table.is_streamed)) return;
-  for (const WeightSegment& s : static_cast<const PackedWeight&>(*table.storage).segments) {
-    for (const WeightView& view : s.views) give_back_pages(view.codes);
+Result<void> WeightLoader::read_row(const StreamedWeight& table, int64_t row, std::span<float> out) const {
+  for (const WeightSegment& s : table.segments) {
+    for (const WeightView& view : s.views) {
+      if (row >= view.rows) {
+        row -= view.rows;
+        continue;
+      }
+      const uint64_t row_bytes = stored_row_bytes(view), offset = static_cast<uint64_t>(view.stored_row(row)) * row_bytes;
+      const FileRange range = locate(plan_->files, view.codes.subspan(offset, row_bytes));
+      std::vector<std::byte> bytes(row_bytes);
+      TRY(read_bytes(files_[range.file], plan_->read, range.offset, range.bytes, bytes.data())
+              .with_context("tensor " + view.name));
+      WeightView here = view;  // begins where its first row would lie, as in WeightStream
+      here.codes = {reinterpret_cast<const std::byte*>(reinterpret_cast<uintptr_t>(bytes.data()) - offset),
+                    view.codes.size()};
+      decode_row(here, row, out);
+      return {};
+    }
   }
+  CHECK(false);  // ids are checked above
 }
 
 }  // namespace bise

@@ -13,9 +13,9 @@
 
 namespace bise {
 
-// A streamed weight. Its segments hold the file's own rows, for single ones (unpack_row).
+// A weight whose bytes are in its file. `segments` are without tiles, as the file has them.
 struct StreamedWeight : PackedWeight {
-  size_t index = 0;  // in the stream
+  std::optional<size_t> index;  // in the stream; none: only single rows are read
 };
 
 class WeightLoader {
@@ -29,8 +29,8 @@ class WeightLoader {
   // Of the weights that were packed with the home `streamed`.
   WeightStream& stream() { return *stream_; }
   StreamStats stats() const;
-  // Rows of a mapped table were used: with a ceiling their pages are given back.
-  void used_rows_of(const Weight& table) const;
+  // One row of a weight in its file, as float32. Error: of the disk.
+  Result<void> read_row(const StreamedWeight& table, int64_t row, std::span<float> out) const;
 
  private:
   Result<Weight> pack_into_memory(std::span<const WeightView> parts, std::optional<size_t> load);
@@ -41,6 +41,7 @@ class WeightLoader {
   ThreadPool& pool_;
   bool tiled_;
   std::optional<WeightPlan> plan_;
+  std::vector<DirectFile> files_;       // of the plan, for single rows
   size_t next_ = 0;                     // of the plan's weights
   std::vector<size_t> place_;           // of each planned weight in its stream
   std::vector<Buffer> side_;            // copies of the side parts of streamed weights

@@ -27,6 +27,17 @@ uint64_t stored_row_bytes(const WeightView& view) {
   return view.codes.size() / static_cast<uint64_t>(std::max<int64_t>(view.rows, 1));
 }
 
+FileRange locate(std::span<const StoredFile> files, Bytes part) {
+  for (size_t i = 0; i < files.size(); ++i) {
+    const Bytes whole = files[i].bytes;
+    if (!std::less<>()(part.data(), whole.data()) &&
+        !std::less<>()(whole.data() + whole.size(), part.data() + part.size())) {
+      return {i, static_cast<uint64_t>(part.data() - whole.data()), part.size()};
+    }
+  }
+  CHECK(false);  // views come from the files of the plan
+}
+
 StoredRows stored_rows(const WeightView& view, int64_t first, int64_t count) {
   const int64_t head = std::max<int64_t>(view.order.interleaved_head, 1);
   const int64_t begin = first / head * head;
@@ -37,7 +48,7 @@ StoredRows stored_rows(const WeightView& view, int64_t first, int64_t count) {
 std::vector<WeightStream::Piece> WeightStream::cut(std::span<const WeightSegment> segments,
                                                    uint64_t piece_bytes, bool skip_stored,
                                                    std::vector<ReadItem>* items,
-                                                   const std::function<FileRange(Bytes)>& locate) {
+                                                   const std::function<FileRange(Bytes)>& place) {
   std::vector<Piece> pieces;
   for (size_t i = 0; i < segments.size(); ++i) {
     const WeightSegment& segment = segments[i];
@@ -59,7 +70,7 @@ std::vector<WeightStream::Piece> WeightStream::cut(std::span<const WeightSegment
         const StoredRows rows = stored_rows(view, begin, end - begin);
         const uint64_t row_bytes = stored_row_bytes(view);
         if (row_bytes == 0) continue;
-        item.ranges.push_back(locate(view.codes.subspan(static_cast<uint64_t>(rows.first) * row_bytes,
+        item.ranges.push_back(place(view.codes.subspan(static_cast<uint64_t>(rows.first) * row_bytes,
                                                         static_cast<uint64_t>(rows.count) * row_bytes)));
         piece.ranges.push_back({v, rows.first});
       }
@@ -85,16 +96,7 @@ Result<std::unique_ptr<WeightStream>> WeightStream::open(const WeightPlan& plan,
   auto stream = std::make_unique<WeightStream>();
   std::vector<std::string> paths;
   for (const StoredFile& file : plan.files) paths.push_back(file.path);
-  auto locate = [&](Bytes part) -> FileRange {
-    for (size_t i = 0; i < plan.files.size(); ++i) {
-      const Bytes whole = plan.files[i].bytes;
-      if (!std::less<>()(part.data(), whole.data()) &&
-          !std::less<>()(whole.data() + whole.size(), part.data() + part.size())) {
-        return {i, static_cast<uint64_t>(part.data() - whole.data()), part.size()};
-      }
-    }
-    CHECK(false);  // views come from the files of the plan
-  };
+  auto place = [&](Bytes part) { return locate(plan.files, part); };
   // Several pieces in the ring at once: one in use, the others on their way.
   const uint64_t piece_bytes = std::min(kMaxPieceBytes, plan.ring_bytes / 6);
   std::vector<ReadItem> items;
@@ -102,7 +104,7 @@ Result<std::unique_ptr<WeightStream>> WeightStream::open(const WeightPlan& plan,
   for (const Source& weight : weights) {
     stream->first_item_.push_back(items.size());
     if (weight.pass == 0 && first_of_pass_0 == kNoItem) first_of_pass_0 = items.size();
-    stream->pieces_.push_back(cut(weight.segments, piece_bytes, skip_stored, &items, locate));
+    stream->pieces_.push_back(cut(weight.segments, piece_bytes, skip_stored, &items, place));
   }
   for (size_t i = 0; i < items.size(); ++i) items[i].next = i + 1;
   if (!items.empty()) items.back().next = kNoItem;

@@ -22,6 +22,9 @@ struct StoredRows {
 StoredRows stored_rows(const WeightView& view, int64_t first, int64_t count);
 uint64_t stored_row_bytes(const WeightView& view);
 
+// Where bytes of one of the maps lie in its file.
+FileRange locate(std::span<const StoredFile> files, Bytes part);
+
 class WeightStream {
  public:
   struct Source {
@@ -58,7 +61,7 @@ class WeightStream {
   };
   static std::vector<Piece> cut(std::span<const WeightSegment> segments, uint64_t piece_bytes,
                                 bool skip_stored, std::vector<ReadItem>* items,
-                                const std::function<FileRange(Bytes)>& locate);
+                                const std::function<FileRange(Bytes)>& place);
 
   std::vector<Source> weights_;
   std::vector<std::vector<Piece>> pieces_;  // [weight]
