@@ -15,6 +15,7 @@
 
 #include "backend/buffer.h"
 #include "backend/weight.h"
+#include "backend/weight_plan.h"
 #include "base/error.h"
 
 namespace bise {
@@ -92,6 +93,14 @@ class Backend {
   virtual std::string isa() const = 0;
   virtual Precision precision() const = 0;
   virtual uint32_t activation_bytes() const = 0;  // per element of a MatrixView
+
+  // What pack_weight() of these parts would take.
+  virtual WeightCost weight_cost(std::span<const WeightView> parts) const = 0;
+  // Says which weights pack_weight() will be asked for, in which order, and where they are to live.
+  // Without a plan every weight lives in memory and comes from its views. Error: a file that cannot be
+  // opened, a ring too small for a piece of a weight.
+  virtual Result<void> plan_weights(WeightPlan plan) = 0;
+  virtual StreamStats stream_stats() const { return {}; }
 
   // Zeroed memory, aligned to 64 bytes.
   virtual Result<Buffer> allocate(uint64_t bytes, const char* what) = 0;
