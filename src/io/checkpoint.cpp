@@ -46,10 +46,16 @@ const TensorView* Checkpoint::find(const std::string& name) const {
   return it == state_->files.tensors.end() ? nullptr : &it->second;
 }
 
-Result<WeightView> Checkpoint::weight(const std::string& name) const {
+Result<WeightView> Checkpoint::weight_layout(const std::string& name) const {
   return assemble_weight(name, state_->files.scheme,
                          [this](const std::string& part) { return find(part); })
       .with_context(state_->path);
+}
+
+Result<WeightView> Checkpoint::weight(const std::string& name) const {
+  WeightView view = TRY(weight_layout(name));
+  TRY(check_weight(view).with_context(state_->path));
+  return view;
 }
 
 Result<std::vector<float>> Checkpoint::values(const std::string& name) const {

@@ -48,9 +48,12 @@ class Checkpoint {
   const std::map<std::string, TensorView>& tensors() const;
   const TensorView* find(const std::string& name) const;
 
-  // The weight matrix called `name` ("….weight"), with the parts that its quantisation needs (FP8
-  // scales by either naming). Error: not found, wrong rank, sizes that disagree, unknown format.
+  // The weight matrix called `name` ("….weight", also where the file packs it under another name),
+  // with the parts that its quantisation needs. Error: not found, wrong rank, sizes that disagree,
+  // unknown format, scales or zero points that cannot be.
   Result<WeightView> weight(const std::string& name) const;
+  // The same by shapes only: scales, zero points and the group index are not read.
+  Result<WeightView> weight_layout(const std::string& name) const;
   // A small float tensor (norm weights, biases) as float32 values.
   Result<std::vector<float>> values(const std::string& name) const;
 

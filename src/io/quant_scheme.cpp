@@ -3,110 +3,23 @@
 #include <cmath>
 
 #include "base/float_types.h"
-#include "base/json.h"
 #include "io/gguf.h"
-#include "io/printable.h"
+#include "io/quant_parts.h"
 #include "tensor/weight_format.h"
 
 namespace bise {
 namespace {
 
-constexpr JsonLimits kConfigLimits = {.max_bytes = 4 << 20};
 constexpr std::string_view kWeight = "weight";
 
-Error unsupported(const std::string& found) {
-  return Error(ErrorCode::unsupported,
-               found +
-                   "; this version reads BF16, F16, F32, FP8 (quant_method fp8, or "
-                   "compressed-tensors float-quantized) and GGUF");
-}
-
-Error wrong_shape(const TensorView& tensor, const std::string& expected) {
-  return Error(ErrorCode::corrupt, "tensor " + tensor.name + ": found shape " +
-                                       shape_text(tensor.shape) + ", expected " + expected);
-}
-
-Result<void> read_block_size(const Json& blocks, const std::string& place, QuantScheme& scheme) {
-  if (!blocks.is_array() || blocks.size() != 2 || !blocks[0].is_number_unsigned() ||
-      !blocks[1].is_number_unsigned()) {
-    return Error(ErrorCode::corrupt, place + ": expected two numbers");
-  }
-  uint64_t rows = blocks[0].get<uint64_t>(), columns = blocks[1].get<uint64_t>();
-  if (rows == 0 || columns == 0 || rows > 1 << 20 || columns > 1 << 20) {
-    return Error(ErrorCode::corrupt, place + ": expected numbers from 1 to 1048576");
-  }
-  scheme.block_rows = static_cast<int64_t>(rows);
-  scheme.block_columns = static_cast<int64_t>(columns);
-  return {};
-}
-
-Result<void> read_compressed_tensors(const Json& config, const std::string& place,
-                                     QuantScheme& scheme) {
-  std::string format = TRY(json_string(config, "format", "", place));
-  if (format != "float-quantized")
-    return unsupported(place + ".format: found " + in_quotes(format));
-  const Json* groups = TRY(json_object(config, "config_groups", place));
-  if (groups == nullptr) return {};
-  for (const auto& [name, group] : groups->items()) {
-    std::string where = place + ".config_groups." + in_quotes(name);
-    const Json* weights = TRY(json_object(group, "weights", where));
-    if (weights == nullptr) continue;
-    if (TRY(json_int(*weights, "num_bits", 8, where)) != 8 ||
-        TRY(json_string(*weights, "type", "float", where)) != "float") {
-      return unsupported(where + ".weights: found another type than 8-bit float");
-    }
-    if (json_has(*weights, "block_structure")) {
-      TRY(read_block_size((*weights)["block_structure"], where + ".block_structure", scheme));
-    }
-    const Json* inputs = TRY(json_object(group, "input_activations", where));
-    if (inputs == nullptr) continue;
-    if (!TRY(json_bool(*inputs, "dynamic", false, where))) scheme.static_activations = true;
-  }
-  return {};
-}
-
-// quantization_config, as config.json and newer params.json files hold it.
-Result<QuantScheme> read_config(const Json& config, const std::string& place) {
-  QuantScheme scheme;
-  scheme.method = TRY(json_string(config, "quant_method", "", place));
-  if (scheme.method == "fp8") {
-    std::string activations = TRY(json_string(config, "activation_scheme", "dynamic", place));
-    if (activations != "static" && activations != "dynamic") {
-      return unsupported(place + ".activation_scheme: found " + in_quotes(activations));
-    }
-    scheme.static_activations = activations == "static";
-    if (json_has(config, "weight_block_size")) {
-      TRY(read_block_size(config["weight_block_size"], place + ".weight_block_size", scheme));
-    }
-  } else if (scheme.method == "compressed-tensors") {
-    TRY(read_compressed_tensors(config, place, scheme));
-  } else if (scheme.method.empty() && json_has(config, "bits")) {
-    return unsupported(place + ": found MLX weights (bits, group_size)");
-  } else {
-    return unsupported(place + ".quant_method: found " + in_quotes(scheme.method));
-  }
-  return scheme;
-}
-
-bool is_float(DType type) {
-  return type == DType::bf16 || type == DType::f16 || type == DType::f32;
-}
-
-float value_at(const TensorView& t, int64_t index) {
-  const std::byte* p = t.bytes.data() + index * dtype_bytes(t.dtype);
-  if (t.dtype == DType::bf16) return bf16_to_f32(load_le<uint16_t>(p));
-  if (t.dtype == DType::f16) return f16_to_f32(load_le<uint16_t>(p));
-  return load_le<float>(p);
-}
-
 Result<void> check_scales(const TensorView& t) {
-  if (!is_float(t.dtype)) {
+  if (!is_float_dtype(t.dtype)) {
     return Error(ErrorCode::unsupported, "tensor " + t.name + ": found dtype " +
                                              std::string(dtype_name(t.dtype)) +
                                              ", expected a scale in BF16, F16 or F32");
   }
   for (int64_t i = 0, count = t.num_elements(); i < count; ++i) {
-    float value = value_at(t, i);
+    float value = float_at(t, i);
     if (std::isfinite(value) && value >= 0.0f) continue;
     return Error(ErrorCode::corrupt, "tensor " + t.name + ": found the scale " +
                                          std::to_string(value) +
@@ -115,16 +28,22 @@ Result<void> check_scales(const TensorView& t) {
   return {};
 }
 
-const TensorView* find_part(const std::string& stem, std::initializer_list<const char*> names,
-                            const FindTensor& find) {
-  for (const char* name : names) {
-    if (const TensorView* tensor = find(stem + name)) return tensor;
+// The entry for an FP8 matrix: its own, else the first whose kind of scales is stored beside it.
+const QuantParams* fp8_params(const ModuleTensors& m, const TensorView& scale, bool has_input) {
+  auto own = m.scheme.modules.find(module_key(m.stem.substr(0, m.stem.size() - 1)));
+  if (own != m.scheme.modules.end()) return &own->second;
+  const QuantParams* first = nullptr;
+  for (const QuantParams& p : m.scheme.any) {
+    if (!p.is_float || p.bits != 8) continue;
+    const bool blocks = scale.shape.size() == 2 && scale.shape[1] > 1;
+    if (first == nullptr) first = &p;
+    if ((p.block_rows != 0) == blocks && p.static_activations == has_input) return &p;
   }
-  return nullptr;
+  return first;
 }
 
 // Hangs the scale on the view: one, one per row, or one per block.
-Result<void> attach_scale(const TensorView& scale, const QuantScheme& scheme, WeightView& view) {
+Result<void> attach_scale(const TensorView& scale, const QuantParams& scheme, WeightView& view) {
   TRY(check_scales(scale));
   const std::vector<int64_t>& shape = scale.shape;
   const bool per_row = !shape.empty() && shape[0] == view.rows && scale.num_elements() == view.rows;
@@ -144,32 +63,33 @@ Result<void> attach_scale(const TensorView& scale, const QuantScheme& scheme, We
   return {};
 }
 
-Result<WeightView> assemble_fp8(const TensorView& tensor, const QuantScheme& scheme,
-                                const FindTensor& find) {
-  WeightView view = TRY(make_weight_view(FormatId::fp8_e4m3, tensor.shape[0], tensor.shape[1],
-                                         tensor.bytes, tensor.name));
-  const std::string stem = tensor.name.substr(0, tensor.name.size() - kWeight.size());
-  const TensorView* scale =
-      find_part(stem, {"weight_scale_inv", "weight_scale", "qscale_weight"}, find);
+Result<WeightView> assemble_fp8(const ModuleTensors& m, const TensorView& tensor) {
+  const TensorView* scale = m.part({"weight_scale_inv", "weight_scale", "qscale_weight"});
   if (scale == nullptr) {
     return Error(ErrorCode::corrupt, "tensor " + tensor.name +
-                                         ": FP8 codes without a scale; expected " + stem +
+                                         ": FP8 codes without a scale; expected " + m.stem +
                                          "weight_scale_inv, weight_scale or qscale_weight");
   }
-  TRY(attach_scale(*scale, scheme, view));
-  if (!scheme.static_activations) return view;
-  const TensorView* input =
-      find_part(stem, {"activation_scale", "input_scale", "qscale_act"}, find);
+  if (scale->dtype == DType::u8 || scale->dtype == DType::f8_e8m0) {
+    return assemble_mxfp8(m, tensor, *scale);
+  }
+  WeightView view = TRY(make_weight_view(FormatId::fp8_e4m3, tensor.shape[0], tensor.shape[1],
+                                         tensor.bytes, tensor.name));
+  const TensorView* input = m.part({"activation_scale", "input_scale", "qscale_act"});
+  const QuantParams* params = fp8_params(m, *scale, input != nullptr);
+  TRY(attach_scale(*scale, params != nullptr ? *params : QuantParams(), view));
+  if (params == nullptr || !params->static_activations) return view;
+  if (input == nullptr && m.scheme.method == "modelopt") return view;
   if (input == nullptr) {
     return Error(ErrorCode::corrupt,
                  "tensor " + tensor.name +
                      ": its inputs are quantised with a stored scale, but there "
                      "is no " +
-                     stem + "activation_scale, input_scale or qscale_act");
+                     m.stem + "activation_scale, input_scale or qscale_act");
   }
   TRY(check_scales(*input));
   if (input->num_elements() != 1) return wrong_shape(*input, "one value");
-  view.activation_scale = value_at(*input, 0);
+  view.activation_scale = float_at(*input, 0);
   if (view.activation_scale == 0.0f) {
     return Error(ErrorCode::corrupt,
                  "tensor " + input->name + ": found 0, but inputs are divided by it");
@@ -179,51 +99,46 @@ Result<WeightView> assemble_fp8(const TensorView& tensor, const QuantScheme& sch
 
 }  // namespace
 
-Result<QuantScheme> read_hf_quantization(const std::string& config_json) {
-  Json top = TRY(parse_json(config_json, kConfigLimits).with_context("config.json"));
-  // MLX writes both keys; "quantization" is then the one to go by.
-  for (const char* key : {"quantization", "quantization_config"}) {
-    const Json* config = TRY(json_object(top, key, "config.json"));
-    if (config != nullptr) return read_config(*config, std::string("config.json: ") + key);
-  }
-  return QuantScheme();
+Error wrong_shape(const TensorView& tensor, const std::string& expected) {
+  return Error(ErrorCode::corrupt, "tensor " + tensor.name + ": found shape " +
+                                       shape_text(tensor.shape) + ", expected " + expected);
+}
+Error wrong_dtype(const TensorView& tensor, const std::string& expected) {
+  return Error(ErrorCode::unsupported, "tensor " + tensor.name + ": found dtype " +
+                                           std::string(dtype_name(tensor.dtype)) + ", expected " +
+                                           expected);
+}
+Error missing_part(const ModuleTensors& m, const std::string& names) {
+  return Error(ErrorCode::corrupt, "tensor " + m.name + ": its codes are there, but not " + m.stem +
+                                       names + "; is the download complete?");
 }
 
-Result<QuantScheme> read_mistral_quantization(const std::string& params_json) {
-  QuantScheme scheme;
-  Json top = TRY(parse_json(params_json, kConfigLimits).with_context("params.json"));
-  const Json* config = TRY(json_object(top, "quantization", "params.json"));
-  if (config == nullptr) return scheme;
-  const std::string place = "params.json: quantization";
-  if (json_has(*config, "quant_method")) return read_config(*config, place);
-  scheme.method = TRY(json_string(*config, "qformat_weight", "", place));
-  if (scheme.method != "fp8_e4m3") {
-    return unsupported(place + ".qformat_weight: found " + in_quotes(scheme.method));
-  }
-  // null means the same as TENSOR.
-  std::string activations = TRY(json_string(*config, "qscheme_act", "TENSOR", place));
-  if (activations != "TENSOR" && activations != "NO_SCALES") {
-    return unsupported(place + ".qscheme_act: found " + in_quotes(activations));
-  }
-  scheme.static_activations = activations == "TENSOR";
-  return scheme;
+bool is_float_dtype(DType type) {
+  return type == DType::bf16 || type == DType::f16 || type == DType::f32;
+}
+
+float float_at(const TensorView& t, int64_t index) {
+  const std::byte* p = t.bytes.data() + index * dtype_bytes(t.dtype);
+  if (t.dtype == DType::bf16) return bf16_to_f32(load_le<uint16_t>(p));
+  if (t.dtype == DType::f16) return f16_to_f32(load_le<uint16_t>(p));
+  return load_le<float>(p);
 }
 
 Result<WeightView> assemble_weight(const std::string& name, const QuantScheme& scheme,
                                    const FindTensor& find) {
+  const bool is_weight = name.ends_with(kWeight);
+  const ModuleTensors m{name, name.substr(0, is_weight ? name.size() - kWeight.size() : 0), scheme,
+                        find};
   const TensorView* tensor = find(name);
-  if (tensor == nullptr) {
-    std::string stem =
-        name.ends_with(kWeight) ? name.substr(0, name.size() - kWeight.size()) : name;
-    for (const char* packed : {"weight_packed", "qweight"}) {
-      if (find(stem + packed) == nullptr) continue;
-      return unsupported("tensor " + name + ": found packed integers in its place (" + packed +
-                         ")");
+  if (tensor == nullptr && is_weight) {
+    if (const TensorView* packed = m.part({"weight_packed"})) {
+      return packed->dtype == DType::u8 ? assemble_fp4(m, *packed) : assemble_int_packed(m, *packed);
     }
-    return Error(ErrorCode::not_found, "tensor " + name + " is missing");
+    if (const TensorView* words = m.part({"qweight"})) return assemble_qweight(m, *words);
   }
+  if (tensor == nullptr) return Error(ErrorCode::not_found, "tensor " + name + " is missing");
   if (tensor->shape.size() != 2) return wrong_shape(*tensor, "a matrix");
-  std::optional<FormatId> id;
+  FormatId id = FormatId::f32;
   if (tensor->ggml_type >= 0) {
     const WeightFormat* format = weight_format_of_ggml(tensor->ggml_type);
     if (format == nullptr) {
@@ -231,20 +146,23 @@ Result<WeightView> assemble_weight(const std::string& name, const QuantScheme& s
                                                ggml_type_name(tensor->ggml_type) +
                                                " is not read by this version");
     }
-    id = format->id;
-  } else if (tensor->dtype == DType::f8_e4m3 && name.ends_with(kWeight)) {
-    return assemble_fp8(*tensor, scheme, find);
-  } else if (tensor->dtype == DType::f32) {
-    id = FormatId::f32;
-  } else if (tensor->dtype == DType::f16) {
-    id = FormatId::f16;
-  } else if (tensor->dtype == DType::bf16) {
-    id = FormatId::bf16;
-  } else {
-    return unsupported("tensor " + name + ": found dtype " +
-                       std::string(dtype_name(tensor->dtype)));
+    WeightView view = TRY(make_weight_view(format->id, tensor->shape[0], tensor->shape[1],
+                                           tensor->bytes, name));
+    if (format->id == FormatId::nvfp4_gguf) TRY(attach_gguf_scale(m, view));
+    return view;
   }
-  return make_weight_view(*id, tensor->shape[0], tensor->shape[1], tensor->bytes, name);
+  // Only something called "….weight" has parts beside it.
+  switch (is_weight || is_float_dtype(tensor->dtype) ? tensor->dtype : DType::boolean) {
+    case DType::f32: id = FormatId::f32; break;
+    case DType::f16: id = FormatId::f16; break;
+    case DType::bf16: id = FormatId::bf16; break;
+    case DType::f8_e4m3: return assemble_fp8(m, *tensor);
+    case DType::u32: return assemble_mlx(m, *tensor);
+    case DType::i8: return assemble_int8(m, *tensor);
+    case DType::u8: return assemble_fp4(m, *tensor);
+    default: return wrong_dtype(*tensor, "a type of weights");
+  }
+  return make_weight_view(id, tensor->shape[0], tensor->shape[1], tensor->bytes, name);
 }
 
 }  // namespace bise

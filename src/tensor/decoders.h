@@ -29,6 +29,10 @@ void decode_q5_k(const WeightView& w, int64_t row, int64_t first, std::span<floa
 void decode_q6_k(const WeightView& w, int64_t row, int64_t first, std::span<float> out);
 void decode_iq4_xs(const WeightView& w, int64_t row, int64_t first, std::span<float> out);
 
+// The formats of group_codes.h, whatever their packing.
+void decode_integer_groups(const WeightView& w, int64_t row, int64_t first, std::span<float> out);
+void decode_float_groups(const WeightView& w, int64_t row, int64_t first, std::span<float> out);
+
 // The factor of an FP8 weight at (row, column), row in half-split order.
 float fp8_scale(const WeightView& w, int64_t row, int64_t column);
 

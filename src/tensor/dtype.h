@@ -15,6 +15,7 @@ enum class DType : uint8_t {
   f64,
   f8_e4m3,
   f8_e5m2,
+  f8_e8m0,
   i8,
   u8,
   i16,

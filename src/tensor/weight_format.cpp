@@ -25,6 +25,15 @@ constexpr std::array kFormats = {
     WeightFormat{FormatId::iq4_nl, "IQ4_NL", 20, 32, 18, decode_iq4_nl},
     WeightFormat{FormatId::iq4_xs, "IQ4_XS", 23, 256, 136, decode_iq4_xs},
     WeightFormat{FormatId::mxfp4_gguf, "MXFP4", 39, 32, 17, decode_mxfp4_gguf},
+    WeightFormat{FormatId::nvfp4_gguf, "NVFP4", 40, 64, 36, decode_float_groups},
+    WeightFormat{FormatId::int_packed, "INT", -1, 1, 0, decode_integer_groups},
+    WeightFormat{FormatId::int8_plain, "INT", -1, 1, 0, decode_integer_groups},
+    WeightFormat{FormatId::gptq, "GPTQ INT", -1, 1, 0, decode_integer_groups},
+    WeightFormat{FormatId::awq, "AWQ INT", -1, 1, 0, decode_integer_groups},
+    WeightFormat{FormatId::mlx_affine, "MLX", -1, 1, 0, decode_integer_groups},
+    WeightFormat{FormatId::nvfp4, "NVFP4", -1, 1, 0, decode_float_groups},
+    WeightFormat{FormatId::mxfp4, "MXFP4", -1, 1, 0, decode_float_groups},
+    WeightFormat{FormatId::mxfp8, "MXFP8", -1, 1, 0, decode_float_groups},
 };
 
 }  // namespace
@@ -65,6 +74,7 @@ Result<WeightView> make_weight_view(FormatId id, int64_t rows, int64_t columns, 
                                          shape_text({rows, columns}) +
                                          ", expected a matrix with elements");
   }
+  CHECK(weight_format(id).block_bytes != 0);  // such views are made of several tensors
   uint64_t row_size =
       TRY(weight_row_bytes(weight_format(id), columns).with_context("tensor " + name));
   uint64_t bytes = 0;
@@ -80,7 +90,27 @@ Result<WeightView> make_weight_view(FormatId id, int64_t rows, int64_t columns, 
   view.rows = rows;
   view.columns = columns;
   view.codes = codes;
+  if (id == FormatId::nvfp4_gguf) {
+    view.bits = 4;
+    view.group = 16;
+  }
   return view;
+}
+
+std::string describe_format(const WeightView& w) {
+  const std::string name(weight_format(w.format).name);
+  switch (w.format) {
+    case FormatId::int_packed:
+    case FormatId::int8_plain:
+    case FormatId::gptq:
+    case FormatId::awq:
+    case FormatId::mlx_affine: break;
+    default: return name;
+  }
+  const std::string bits = std::to_string(w.bits);
+  const std::string group =
+      w.group == w.columns ? " per row" : " g" + std::to_string(w.group);
+  return name + (w.format == FormatId::mlx_affine ? " " + bits + "-bit" : bits) + group;
 }
 
 void decode_row(const WeightView& weight, int64_t row, std::span<float> out) {

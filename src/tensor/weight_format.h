@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "base/error.h"
@@ -30,6 +31,16 @@ enum class FormatId : uint8_t {
   iq4_nl,
   iq4_xs,
   mxfp4_gguf,
+  nvfp4_gguf,
+  // Codes and scales in tensors of their own; group_codes.h reads them.
+  int_packed,  // compressed-tensors pack-quantized: 1 to 8 bits in words, along the columns
+  int8_plain,  // compressed-tensors int-quantized: signed bytes
+  gptq,        // words along the columns, transposed
+  awq,         // words along the rows, transposed, in AWQ's order
+  mlx_affine,  // unsigned codes, a scale and a bias
+  nvfp4,       // E2M1, E4M3 scales of 16 columns, one scale of the matrix
+  mxfp4,       // E2M1, E8M0 scales of 32 columns
+  mxfp8,       // E4M3, E8M0 scales of 32 columns
 };
 
 struct WeightFormat {
@@ -37,7 +48,7 @@ struct WeightFormat {
   std::string_view name;   // for people and JSON: "BF16", "FP8", "Q4_1", "Q4_K"
   int ggml_type;           // number in GGUF files, or -1
   int32_t block_elements;  // columns must be a multiple of this
-  int32_t block_bytes;     // bytes of one block of `codes`
+  int32_t block_bytes;     // bytes of one block of `codes`; 0: rows are not runs of bytes
   // Decodes elements [first, first + out.size()) of row `row` to float32 exactly as the reference
   // tool does. `first` and the count are multiples of block_elements.
   void (*decode)(const WeightView& weight, int64_t row, int64_t first, std::span<float> out);
@@ -53,6 +64,8 @@ Result<uint64_t> weight_row_bytes(const WeightFormat& format, int64_t columns);
 // A view on raw row-major codes, with sizes checked against the format.
 Result<WeightView> make_weight_view(FormatId id, int64_t rows, int64_t columns, Bytes codes,
                                     const std::string& name);
+// "BF16", "Q4_K", "INT4 g128", "GPTQ INT4 g128", "MLX 4-bit g64", "INT8 per row", "NVFP4".
+std::string describe_format(const WeightView& weight);
 // Decodes one whole row. out.size() == columns.
 void decode_row(const WeightView& weight, int64_t row, std::span<float> out);
 

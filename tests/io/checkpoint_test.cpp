@@ -213,8 +213,8 @@ TEST(checkpoint, corrupt_weights_say_the_file) {
   folder.write("model.safetensors", "rubbish");
   expect_error(Opened(folder.path()).checkpoint, "/model.safetensors: the file ends");
   folder.write("model.safetensors", one_tensor("a"));
-  folder.write("config.json", "{\"quantization_config\":{\"quant_method\":\"gptq\"}}");
-  expect_error(Opened(folder.path()).checkpoint, "quant_method: found \"gptq\"");
+  folder.write("config.json", "{\"quantization_config\":{\"quant_method\":\"hqq\"}}");
+  expect_error(Opened(folder.path()).checkpoint, "quant_method: found \"hqq\"");
 }
 
 TEST(checkpoint, calibration_leftovers_are_ignored) {

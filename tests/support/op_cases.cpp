@@ -54,6 +54,9 @@ void make_finite(const PartCase& part, uint64_t seed, uint64_t stream, std::vect
         if ((bytes[at] & std::byte{0x7F}) == std::byte{0x7F}) bytes[at] ^= std::byte{1};
         break;
       case FormatId::mxfp4_gguf: put(bytes, at, static_cast<uint8_t>(120 + n % 7)); break;
+      case FormatId::nvfp4_gguf:
+        for (size_t i = 0; i < 4; ++i) put(bytes, at + i, static_cast<uint8_t>(16 + (n + i) % 9));
+        break;
       default:
         for (size_t half : fields->halves) {
           // The last block of seven has a subnormal scale, every third a negative one.
@@ -119,6 +122,7 @@ RandomWeights::RandomWeights(const std::vector<PartCase>& parts, int64_t columns
 std::vector<PartCase> every_format(int64_t rows) {
   std::vector<PartCase> parts;
   for (const WeightFormat& format : weight_formats()) {
+    if (format.block_bytes == 0) continue;  // several tensors: group_codes.h
     parts.push_back({format.id, rows});
     if (format.id != FormatId::fp8_e4m3) continue;
     parts.push_back({format.id, rows, Fp8Scales::row});

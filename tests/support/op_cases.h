@@ -103,6 +103,8 @@ class OpRun {
   const std::vector<std::byte>& keys() const { return keys_; }
   const std::vector<std::byte>& values() const { return values_; }
   bool guards_hold() const;
+  // Precision::fast multiplies the weight's codes with 8-bit inputs.
+  bool has_integer_products() const;
   // For each output: how far a right result may lie from this backend's, which computes in double
   // and rounds once. Integer formats at Precision::fast: half a step of the 8-bit inputs is added,
   // unless `exact_inputs` says that the inputs went through quantized_and_back() before.

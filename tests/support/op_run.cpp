@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "backend/cpu/tile_packing.h"
 #include "base/float_types.h"
 #include "base/random.h"
 #include "support/op_cases.h"
@@ -228,6 +229,11 @@ bool OpRun::guards_hold() const {
 
 // |computed - exact| <= n u sum |a b| for a sum whose terms go through n roundings each (Higham,
 // Accuracy and Stability, 3.1; the second order is left out and covered by the last factor).
+bool OpRun::has_integer_products() const {
+  const std::optional<TileFormat> tiles = tile_format_of(weights_->views()[0]);
+  return tiles && tiles->integer;
+}
+
 std::vector<double> OpRun::matmul_bounds(Precision precision, bool exact_inputs) {
   const std::vector<WeightView>& views = weights_->views();
   const int64_t columns = case_.columns;
@@ -236,17 +242,13 @@ std::vector<double> OpRun::matmul_bounds(Precision precision, bool exact_inputs)
   bounds.resize(output().size());
   int64_t first = 0;
   for (size_t part = 0; part < views.size(); ++part) {
-    const FormatId format = views[part].format;
     const bool is_fast = precision == Precision::fast;
-    const bool is_float = format == FormatId::f32 || format == FormatId::f16 || format == FormatId::bf16 ||
-                          (format == FormatId::fp8_e4m3 && views[part].scale_block_rows == 0);
-    const bool is_integer = is_fast && (format == FormatId::q4_0 || format == FormatId::q4_1 || format == FormatId::q5_0 ||
-                                        format == FormatId::q5_1 || format == FormatId::q8_0 || format == FormatId::q4_k ||
-                                        format == FormatId::q5_k || format == FormatId::q6_k);
+    const std::optional<TileFormat> tiles = tile_format_of(views[part]);
+    const bool is_integer = is_fast && tiles && tiles->integer, is_float = is_fast && tiles && !tiles->integer;
     // Roundings on the way of one term: integer tiles, float tiles (two chains), or dot products of
     // 64 lanes.
     const double n = is_integer ? 2.0 * static_cast<double>(columns) / kScaleBlock + 8
-                     : is_fast && is_float ? static_cast<double>(columns) / 2 + 6
+                     : is_float ? static_cast<double>(columns) / 2 + 6
                                            : static_cast<double>(columns) / 64 + 12;
     const double minimum = is_integer ? weights_->largest_minimum(part) : 0.0;
     for (int64_t r = 0; r < views[part].rows; ++r) {

@@ -146,11 +146,9 @@ class CpuBackend : public Backend {
   MatrixPeak measure_matrix_peak(double seconds) override {
     return measure_cpu_peak(kernels_, pool_, seconds);
   }
-  bool multiplies_int8(FormatId format) const override {
+  bool multiplies_int8(const WeightView& weight) const override {
     if (options_.precision == Precision::reference) return false;
-    WeightView view;
-    view.format = format;
-    const auto tiles = tile_format_of(view);
+    const auto tiles = tile_format_of(weight);
     return tiles && tiles->integer;
   }
 
@@ -315,18 +313,18 @@ void CpuBackend::tile_product(const WeightSegment& s, int64_t tile, MatrixView x
   const uint8_t* data = s.data + static_cast<uint64_t>(tile) * s.tile_bytes;
   const int64_t first = tile * kTileRows, lanes = std::min<int64_t>(kTileRows, s.rows - first);
   if (s.tiles->integer) {
-    kernels_.linear_int(s.tiles->int_codes, data, x.columns, &quantized_.rows[static_cast<size_t>(token)],
+    kernels_.linear_int(s.tiles->ints, data, x.columns, &quantized_.rows[static_cast<size_t>(token)],
                         tokens, out);
   } else {
-    kernels_.linear_float(s.tiles->float_codes, data, x.columns, x.row_f32(token), x.columns, tokens, out);
+    kernels_.linear_float(s.tiles->floats, data, x.columns, x.row_f32(token), x.columns, tokens, out);
   }
   auto store = [&](int64_t count) {
     for (int i = 0; i < tokens; ++i) {
       float* to = y.row_f32(token + i) + s.first_row + first;
       float* from = out + i * kTileRows;
-      if (!s.row_scales.empty()) {
-        const float* scales = &s.row_scales[static_cast<size_t>(first)];
-        for (int64_t r = 0; r < count; ++r) from[r] *= scales[r];
+      if (!s.row_factors.empty()) {
+        const float* factors = &s.row_factors[static_cast<size_t>(first)];
+        for (int64_t r = 0; r < count; ++r) from[r] *= factors[r];
       }
       if (accumulate) {
         for (int64_t r = 0; r < count; ++r) to[r] += from[r];

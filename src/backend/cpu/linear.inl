@@ -10,110 +10,188 @@ inline void prefetch(const uint8_t* p, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + kPrefetchBytes + i);
 }
 
-// e4m3 comes as 2^-8 of its value; scaled_sum() makes up for it.
+// Calls run<kTokens>(first token) for groups of four and the rest.
+template <class Run>
+inline void in_groups(int num_tokens, Run run) {
+  int t = 0;
+  for (; t + kTokensAtOnce <= num_tokens; t += kTokensAtOnce) run.template operator()<4>(t);
+  switch (num_tokens - t) {
+    case 3: run.template operator()<3>(t); break;
+    case 2: run.template operator()<2>(t); break;
+    case 1: run.template operator()<1>(t); break;
+    default: break;
+  }
+}
+
+// 16 scales as float32.
+inline F load_scales(ScaleType type, const uint8_t* p) {
+  switch (type) {
+    case ScaleType::f16: return f_from_f16(reinterpret_cast<const uint16_t*>(p));
+    case ScaleType::bf16: return f_from_bf16(reinterpret_cast<const uint16_t*>(p));
+    case ScaleType::f32: return f_load(reinterpret_cast<const float*>(p));
+    case ScaleType::e8m0: return f_from_e8m0(p);
+    case ScaleType::none: break;
+  }
+  return f_set1(1.0f);
+}
+
+// --- Float tiles. 16 lanes are 8 rows of a pair of columns; even and odd columns have sums of their
+// own, joined at the end of a group.
+
 template <FloatCodes kCodes>
-inline F load_column(const uint8_t* p) {
+inline F load_pairs(const uint8_t* p) {
   if constexpr (kCodes == FloatCodes::f32) return f_load(reinterpret_cast<const float*>(p));
   else if constexpr (kCodes == FloatCodes::f16) return f_from_f16(reinterpret_cast<const uint16_t*>(p));
   else if constexpr (kCodes == FloatCodes::bf16) return f_from_bf16(reinterpret_cast<const uint16_t*>(p));
   else return f_from_e4m3_256th(p);
 }
-template <FloatCodes kCodes>
-inline F scaled_sum(F even, F odd) {
-  F sum = f_add(even, odd);
-  if constexpr (kCodes == FloatCodes::e4m3) return f_mul(sum, f_set1(256.0f));
-  else return sum;
-}
-template <FloatCodes kCodes>
-constexpr int64_t kColumnBytes = kTileRows * (kCodes == FloatCodes::f32    ? 4
-                                              : kCodes == FloatCodes::e4m3 ? 1
-                                                                           : 2);
 
-// A few tokens. Even and odd columns have sums of their own, so that two chains of FMA run side by
-// side.
+// The sums of `columns` columns of a tile for one or two tokens: x[t] are their inputs.
 template <FloatCodes kCodes, int kTokens>
-void float_tile_few(const uint8_t* tile, int64_t columns, const float* x, int64_t stride, float* out) {
-  constexpr int64_t kBytes = kColumnBytes<kCodes>;
-  F even[kTokens], odd[kTokens];
-  for (int t = 0; t < kTokens; ++t) even[t] = odd[t] = f_set1(0.0f);
+inline void group_sums_few(const uint8_t* tile, int64_t columns, const float* const* x, F* sums) {
+  constexpr int64_t kHalf = kTileRows * code_bytes(kCodes);  // bytes of 8 rows of a pair
+  F low[kTokens], high[kTokens];
+  for (int t = 0; t < kTokens; ++t) low[t] = high[t] = f_set1(0.0f);
   int64_t k = 0;
   for (; k + 2 <= columns; k += 2) {
-    prefetch(tile + k * kBytes, 2 * kBytes);
-    F a = load_column<kCodes>(tile + k * kBytes), b = load_column<kCodes>(tile + (k + 1) * kBytes);
+    const uint8_t* p = tile + k * kHalf;
+    prefetch(p, 2 * kHalf);
+    F a = load_pairs<kCodes>(p), b = load_pairs<kCodes>(p + kHalf);
     for (int t = 0; t < kTokens; ++t) {
-      even[t] = f_fma(a, f_set1(x[t * stride + k]), even[t]);
-      odd[t] = f_fma(b, f_set1(x[t * stride + k + 1]), odd[t]);
+      const F pair = f_set_pair(x[t] + k);
+      low[t] = f_fma(a, pair, low[t]);
+      high[t] = f_fma(b, pair, high[t]);
     }
   }
   if (k < columns) {
-    F a = load_column<kCodes>(tile + k * kBytes);
-    for (int t = 0; t < kTokens; ++t) even[t] = f_fma(a, f_set1(x[t * stride + k]), even[t]);
+    const uint8_t* p = tile + k * kHalf;
+    F a = load_pairs<kCodes>(p), b = load_pairs<kCodes>(p + kHalf);
+    for (int t = 0; t < kTokens; ++t) {
+      const float last[2] = {x[t][k], 0.0f};
+      low[t] = f_fma(a, f_set_pair(last), low[t]);
+      high[t] = f_fma(b, f_set_pair(last), high[t]);
+    }
   }
-  for (int t = 0; t < kTokens; ++t) f_store(out + t * kTileRows, scaled_sum<kCodes>(even[t], odd[t]));
+  for (int t = 0; t < kTokens; ++t) sums[t] = f_add_pairs(low[t], high[t]);
 }
 
-// sums[t] += every second of `columns` float columns of a tile times kTokensAtOnce tokens.
-inline void add_columns(const float* w, int64_t first, int64_t columns, const float* x, int64_t stride,
-                        float* sums) {
-  F sum[kTokensAtOnce];
-  for (int t = 0; t < kTokensAtOnce; ++t) sum[t] = f_load(sums + t * kTileRows);
-  for (int64_t k = first; k < columns; k += 2) {
+// sums[t] += 8 rows of `columns` float columns (w: 32 floats a pair, the 8 rows first) times kTokens tokens.
+template <int kTokens>
+inline void add_pairs(const float* w, int64_t columns, const float* x, int64_t stride, float* sums) {
+  F sum[kTokens];
+  for (int t = 0; t < kTokens; ++t) sum[t] = f_load(sums + 2 * t * kTileRows);
+  int64_t k = 0;
+  for (; k + 2 <= columns; k += 2) {
     F a = f_load(w + k * kTileRows);
-    for (int t = 0; t < kTokensAtOnce; ++t) sum[t] = f_fma(a, f_set1(x[t * stride + k]), sum[t]);
+    for (int t = 0; t < kTokens; ++t) sum[t] = f_fma(a, f_set_pair(x + t * stride + k), sum[t]);
   }
-  for (int t = 0; t < kTokensAtOnce; ++t) f_store(sums + t * kTileRows, sum[t]);
+  if (k < columns) {
+    F a = f_load(w + k * kTileRows);
+    for (int t = 0; t < kTokens; ++t) {
+      const float last[2] = {x[t * stride + k], 0.0f};
+      sum[t] = f_fma(a, f_set_pair(last), sum[t]);
+    }
+  }
+  for (int t = 0; t < kTokens; ++t) f_store(sums + 2 * t * kTileRows, sum[t]);
 }
 
-// Many: columns become floats once for all tokens. The same sums in the same order for each token.
+// The same for many: columns become floats once for all tokens. The same sums in the same order for
+// each token. sums: [num_tokens][2][16] floats, low rows and high rows.
 template <FloatCodes kCodes>
-void float_tile_many(const uint8_t* tile, int64_t columns, const float* x, int64_t stride, int groups,
-                     float* out) {
-  constexpr int64_t kColumns = 64;  // even, so that a column's parity is that in the chunk
-  float odd[kMaxTokens * kTileRows], w[kColumns * kTileRows];
-  const int tokens = groups * kTokensAtOnce;
-  for (int t = 0; t < tokens; ++t) {
-    f_store(out + t * kTileRows, f_set1(0.0f));
-    f_store(odd + t * kTileRows, f_set1(0.0f));
-  }
+inline void group_sums_many(const uint8_t* tile, int64_t columns, const float* x, int64_t stride,
+                            int num_tokens, float* sums) {
+  constexpr int64_t kHalf = kTileRows * code_bytes(kCodes);
+  constexpr int64_t kColumns = 64;  // even, so that pairs stay pairs
+  alignas(64) float w[(kColumns + 1) * kTileRows];
+  for (int i = 0; i < 2 * num_tokens; ++i) f_store(sums + i * kTileRows, f_set1(0.0f));
   for (int64_t first = 0; first < columns; first += kColumns) {
     const int64_t count = columns - first < kColumns ? columns - first : kColumns;
-    for (int64_t k = 0; k < count; ++k) {
-      f_store(w + k * kTileRows, load_column<kCodes>(tile + (first + k) * kColumnBytes<kCodes>));
+    for (int64_t k = 0; k < count; k += 2) {
+      const uint8_t* p = tile + (first + k) * kHalf;
+      prefetch(p, 2 * kHalf);
+      f_store(w + k * kTileRows, load_pairs<kCodes>(p));
+      f_store(w + (k + 1) * kTileRows, load_pairs<kCodes>(p + kHalf));
     }
-    for (int t = 0; t < tokens; t += kTokensAtOnce) {
-      add_columns(w, 0, count, x + t * stride + first, stride, out + t * kTileRows);
-      add_columns(w, 1, count, x + t * stride + first, stride, odd + t * kTileRows);
-    }
-  }
-  for (int t = 0; t < tokens; ++t) {
-    f_store(out + t * kTileRows,
-            scaled_sum<kCodes>(f_load(out + t * kTileRows), f_load(odd + t * kTileRows)));
+    in_groups(num_tokens, [&]<int kTokens>(int t) {
+      add_pairs<kTokens>(w, count, x + t * stride + first, stride, sums + 2 * t * kTileRows);
+      add_pairs<kTokens>(w + kTileRows, count, x + t * stride + first, stride, sums + (2 * t + 1) * kTileRows);
+    });
   }
 }
 
-// How the columns of one block become codes, and where its parts lie.
-template <IntCodes kCodes>
-struct IntLayout {
-  static constexpr bool is_super =
-      kCodes == IntCodes::q4_k || kCodes == IntCodes::q5_k || kCodes == IntCodes::q6_k;
-  static constexpr bool has_min = kCodes == IntCodes::q4_1 || kCodes == IntCodes::q5_1 ||
-                                  kCodes == IntCodes::q4_k || kCodes == IntCodes::q5_k;
-  static constexpr bool is_signed = kCodes == IntCodes::q8_0;
-  static constexpr int bits = kCodes == IntCodes::q6_k ? 6
-                              : kCodes == IntCodes::q5_0 || kCodes == IntCodes::q5_1 || kCodes == IntCodes::q5_k
-                                  ? 5
-                                  : 4;
-  static constexpr int offset = kCodes == IntCodes::q4_0 ? 8 : kCodes == IntCodes::q5_0 ? 16
-                                : kCodes == IntCodes::q6_k ? 32 : 0;
-  static constexpr int scale_bytes =
-      kCodes == IntCodes::q6_k || kCodes == IntCodes::q4_k || kCodes == IntCodes::q5_k
-          ? 32
-          : (has_min ? 64 : 32);
-  static constexpr int high_bytes = is_signed ? 0 : bits == 6 ? 128 : bits == 5 ? 64 : 0;
-  static constexpr int code_bytes = is_signed ? 512 : 256;
-  static constexpr int block_bytes = scale_bytes + high_bytes + code_bytes;
-  static constexpr int super_bytes = !is_super ? 0 : has_min ? 64 : 32;
-};
+// Calls body(group's pairs, first column, columns, has scales, scales) for every group of a tile.
+template <FloatCodes kCodes, class Body>
+inline void each_float_group(const FloatTile& layout, const uint8_t* tile, int64_t columns, Body body) {
+  const int64_t size = layout.group_columns == 0 ? columns : layout.group_columns;
+  for (int64_t first = 0; first < columns; first += size) {
+    const int64_t count = columns - first < size ? columns - first : size;
+    const F scales = load_scales(layout.scale, tile);
+    tile += kTileRows * scale_bytes(layout.scale);
+    body(tile, first, count, scales);
+    tile += (count + count % 2) * kTileRows * code_bytes(kCodes);
+  }
+}
+
+template <FloatCodes kCodes, int kTokens>
+void float_tile_few(const FloatTile& layout, const uint8_t* tile, int64_t columns, const float* x,
+                    int64_t stride, float* out) {
+  const bool scaled = layout.scale != ScaleType::none;
+  F total[kTokens];
+  for (int t = 0; t < kTokens; ++t) total[t] = f_set1(0.0f);
+  each_float_group<kCodes>(layout, tile, columns, [&](const uint8_t* p, int64_t first, int64_t count, F scales) {
+    const float* inputs[kTokens];
+    F sums[kTokens];
+    for (int t = 0; t < kTokens; ++t) inputs[t] = x + t * stride + first;
+    group_sums_few<kCodes, kTokens>(p, count, inputs, sums);
+    for (int t = 0; t < kTokens; ++t) total[t] = scaled ? f_fma(sums[t], scales, total[t]) : sums[t];
+  });
+  for (int t = 0; t < kTokens; ++t) f_store(out + t * kTileRows, total[t]);
+}
+
+template <FloatCodes kCodes>
+void float_tile_many(const FloatTile& layout, const uint8_t* tile, int64_t columns, const float* x,
+                     int64_t stride, int num_tokens, float* out) {
+  const bool scaled = layout.scale != ScaleType::none;
+  float sums[kMaxTokens * 2 * kTileRows];
+  for (int t = 0; t < num_tokens; ++t) f_store(out + t * kTileRows, f_set1(0.0f));
+  each_float_group<kCodes>(layout, tile, columns, [&](const uint8_t* p, int64_t first, int64_t count, F scales) {
+    group_sums_many<kCodes>(p, count, x + first, stride, num_tokens, sums);
+    for (int t = 0; t < num_tokens; ++t) {
+      const float* s = sums + 2 * t * kTileRows;
+      const F sum = f_add_pairs(f_load(s), f_load(s + kTileRows));
+      f_store(out + t * kTileRows, scaled ? f_fma(sum, scales, f_load(out + t * kTileRows)) : sum);
+    }
+  });
+}
+
+template <FloatCodes kCodes>
+void float_tokens(const FloatTile& layout, const uint8_t* tile, int64_t columns, const float* x,
+                  int64_t stride, int num_tokens, float* out) {
+  switch (num_tokens) {
+    case 1: return float_tile_few<kCodes, 1>(layout, tile, columns, x, stride, out);
+    case 2: return float_tile_few<kCodes, 2>(layout, tile, columns, x, stride, out);
+    default: return float_tile_many<kCodes>(layout, tile, columns, x, stride, num_tokens, out);
+  }
+}
+
+void linear_float(const FloatTile& layout, const uint8_t* tile, int64_t columns, const float* x,
+                  int64_t stride, int num_tokens, float* out) {
+  switch (layout.codes) {
+    case FloatCodes::f32: return float_tokens<FloatCodes::f32>(layout, tile, columns, x, stride, num_tokens, out);
+    case FloatCodes::f16: return float_tokens<FloatCodes::f16>(layout, tile, columns, x, stride, num_tokens, out);
+    case FloatCodes::bf16: return float_tokens<FloatCodes::bf16>(layout, tile, columns, x, stride, num_tokens, out);
+    case FloatCodes::e4m3: return float_tokens<FloatCodes::e4m3>(layout, tile, columns, x, stride, num_tokens, out);
+  }
+}
+
+// --- Integer tiles.
+
+alignas(16) constexpr uint8_t kE2m1Codes[16] = {12, 13, 14, 15, 16, 18, 20, 24,
+                                                12, 11, 10, 9,  8,  6,  4,  0};
+alignas(16) constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                               1,    13,   25,  38,  53,  69,  89,  113};
+
+constexpr bool is_signed(IntCodes codes) { return codes == IntCodes::s8 || codes == IntCodes::iq4; }
 
 inline int32_t load_quad(const int8_t* p) {
   int32_t quad;
@@ -121,19 +199,23 @@ inline int32_t load_quad(const int8_t* p) {
   return quad;
 }
 
-// The codes of one quad, one byte each, out of a block as it is packed.
+// The codes of one quad, one byte each, out of a block as it is packed (behind its scales).
 template <IntCodes kCodes, int kQuad>
-inline B unpack_quad(const uint8_t* block) {
-  using L = IntLayout<kCodes>;
-  const uint8_t* high = block + L::scale_bytes;
-  const uint8_t* codes = high + L::high_bytes;
-  if constexpr (L::is_signed) {
+inline B unpack_quad(const uint8_t* high) {
+  const uint8_t* codes = high + high_bytes(kCodes);
+  if constexpr (kCodes == IntCodes::s8) {
     return b_load(codes + kQuad * 64);
+  } else if constexpr (low_bits(kCodes) == 2) {
+    B low = b_bits<2 * (kQuad / 2), 3, 0>(b_load(codes + kQuad % 2 * 64));
+    if constexpr (kCodes == IntCodes::u3) return b_or(low, b_bits<kQuad, 1, 2>(b_load(high)));
+    else return low;
   } else {
     B packed = b_load(codes + kQuad % 4 * 64);
-    B low = kQuad < 4 ? b_low_nibbles(packed) : b_high_nibbles(packed);
-    if constexpr (L::bits == 5) return b_or(low, b_bits_to_4<kQuad, 1>(b_load(high)));
-    else if constexpr (L::bits == 6) return b_or(low, b_bits_to_4<kQuad % 4 * 2, 3>(b_load(high + kQuad / 4 * 64)));
+    B low = kQuad < 4 ? b_bits<0, 15, 0>(packed) : b_bits<4, 15, 0>(packed);
+    if constexpr (kCodes == IntCodes::u5) return b_or(low, b_bits<kQuad, 1, 4>(b_load(high)));
+    else if constexpr (kCodes == IntCodes::u6) return b_or(low, b_bits<kQuad % 4 * 2, 3, 4>(b_load(high + kQuad / 4 * 64)));
+    else if constexpr (kCodes == IntCodes::e2m1) return b_table(low, kE2m1Codes);
+    else if constexpr (kCodes == IntCodes::iq4) return b_table(low, reinterpret_cast<const uint8_t*>(kIq4Values));
     else return low;
   }
 }
@@ -168,14 +250,14 @@ inline void for_each_index(Body& body) {
 // sums that may be too small for more products; it is flushed when they are full or when `kFlush`.
 template <IntCodes kCodes, int kTokens, int kHalf, bool kFlush, class Quads>
 inline void half_block_sums(Quads quads, const int8_t* const* x, D* narrow, I* sum) {
-  using L = IntLayout<kCodes>;
   auto step = [&]<int kQuad>() {
     const B w = quads.template quad<kQuad>();
-    if constexpr (L::is_signed) {
+    if constexpr (is_signed(kCodes)) {
       for (int t = 0; t < kTokens; ++t) sum[t] = i_mac_signed(sum[t], w, load_quad(x[t] + 4 * kQuad));
     } else {
+      constexpr int kSafe = safe_quads(largest_code(kCodes));
       for (int t = 0; t < kTokens; ++t) narrow[t] = d_mac(narrow[t], w, load_quad(x[t] + 4 * kQuad));
-      constexpr bool kFull = kSafe<L::bits> < 8 && (kQuad + 1) % kSafe<L::bits> == 0;
+      constexpr bool kFull = kSafe < 8 && (kQuad + 1) % kSafe == 0;
       if constexpr (kFull || (kFlush && kQuad % 4 == 3)) {
         for (int t = 0; t < kTokens; ++t) {
           sum[t] = i_add(sum[t], d_flush(narrow[t]));
@@ -187,27 +269,32 @@ inline void half_block_sums(Quads quads, const int8_t* const* x, D* narrow, I* s
   for_each_index<4 * kHalf, 4 * kHalf + 4>(step);
 }
 
-// The factors of one block: w = d q + m, or d (q - offset).
-template <IntCodes kCodes>
-inline void block_factors(const uint8_t* super, const uint8_t* block, F* d, F* m) {
-  using L = IntLayout<kCodes>;
-  *d = f_from_f16(reinterpret_cast<const uint16_t*>(L::is_super ? super : block));
-  *m = *d;
-  if constexpr (L::has_min) {
-    *m = f_from_f16(reinterpret_cast<const uint16_t*>((L::is_super ? super : block) + 32));
-    if constexpr (L::is_super) {
-      *d = f_mul(*d, f_from_i(i_from_u8(block)));
-      *m = f_sub(f_set1(0.0f), f_mul(*m, f_from_i(i_from_u8(block + 16))));
-    }
-  }
+constexpr bool has_halves(BlockScales s) {
+  return s == BlockScales::i8_halves || s == BlockScales::u4_halves || s == BlockScales::e4m3_halves;
 }
 
-// sum[t] += one block of the tile times block `b` of token t.
-template <IntCodes kCodes, int kTokens, class Quads>
-inline void add_block(Quads quads, const uint8_t* block, F d, F m, const QuantizedRow* x, int64_t b,
-                      F* sum) {
-  using L = IntLayout<kCodes>;
-  constexpr bool kTwoScales = kCodes == IntCodes::q6_k;  // each half block has its own
+// The factors that the header gives the blocks of a group: of the codes, and of the minimum.
+struct GroupFactors {
+  F d, m;
+};
+template <IntCodes kCodes, BlockScales kScales>
+inline GroupFactors group_factors(const IntTile& layout, const uint8_t* header) {
+  F d = load_scales(layout.scale, header), m = d;
+  if constexpr (kCodes == IntCodes::e2m1) d = f_mul(d, f_set1(0.5f));
+  if (layout.minimum == Minimum::value) {
+    m = load_scales(layout.scale, header + kTileRows * scale_bytes(layout.scale));
+    if constexpr (kScales != BlockScales::none) m = f_sub(f_set1(0.0f), m);
+  } else if (layout.minimum == Minimum::zero_point) {
+    m = f_mul(f_sub(f_set1(0.0f), d), f_from_i(i_from_u8(header + kTileRows * scale_bytes(layout.scale))));
+  }
+  return {d, m};
+}
+
+// sum[t] += one block of the tile times block `b` of token t. `scales`: the block's own.
+template <IntCodes kCodes, BlockScales kScales, int kTokens, class Quads>
+inline void add_block(const IntTile& layout, GroupFactors f, Quads quads, const uint8_t* scales,
+                      const QuantizedRow* x, int64_t b, F* sum) {
+  constexpr bool kHalves = has_halves(kScales);
   const int8_t* codes[kTokens];
   I low[kTokens], high[kTokens];
   D narrow[kTokens];
@@ -216,129 +303,139 @@ inline void add_block(Quads quads, const uint8_t* block, F d, F m, const Quantiz
     low[t] = high[t] = i_zero();
     narrow[t] = d_zero();
   }
-  half_block_sums<kCodes, kTokens, 0, kTwoScales>(quads, codes, narrow, low);
-  half_block_sums<kCodes, kTokens, 1, true>(quads, codes, narrow, kTwoScales ? high : low);
+  half_block_sums<kCodes, kTokens, 0, kHalves>(quads, codes, narrow, low);
+  half_block_sums<kCodes, kTokens, 1, true>(quads, codes, narrow, kHalves ? high : low);
+
+  if constexpr (kScales == BlockScales::u8_min) {
+    f.d = f_mul(f.d, f_from_i(i_from_u8(scales)));
+    f.m = f_mul(f.m, f_from_i(i_from_u8(scales + kTileRows)));
+  }
   for (int t = 0; t < kTokens; ++t) {
     const int32_t* sums = x[t].sums + 2 * b;
-    I dot = low[t];
-    if constexpr (kTwoScales) {
-      I first = i_sub(low[t], i_set1(L::offset * sums[0]));
-      I second = i_sub(high[t], i_set1(L::offset * sums[1]));
-      dot = i_add(i_mul(first, i_from_i8(block)), i_mul(second, i_from_i8(block + 16)));
-    } else if constexpr (L::offset != 0) {
-      dot = i_sub(dot, i_set1(L::offset * (sums[0] + sums[1])));
+    const F scale = f_set1(x[t].scales[b]);
+    if constexpr (kHalves) {
+      if (layout.offset != 0) {
+        low[t] = i_sub(low[t], i_set1(layout.offset * sums[0]));
+        high[t] = i_sub(high[t], i_set1(layout.offset * sums[1]));
+      }
+    } else if (layout.offset != 0) {
+      low[t] = i_sub(low[t], i_set1(layout.offset * (sums[0] + sums[1])));
     }
-    sum[t] = f_fma(f_from_i(dot), f_mul(d, f_set1(x[t].scales[b])), sum[t]);
-    if constexpr (L::has_min) sum[t] = f_fma(m, f_set1(x[t].scaled_sums[b]), sum[t]);
+    if constexpr (kScales == BlockScales::e4m3_halves) {
+      const F first = f_mul(f_from_i(low[t]), f_from_e4m3_256th(scales));
+      const F both = f_fma(f_from_i(high[t]), f_from_e4m3_256th(scales + kTileRows), first);
+      sum[t] = f_fma(both, f_mul(f.d, scale), sum[t]);
+      continue;
+    }
+    I dot = low[t];
+    if constexpr (kScales == BlockScales::i8) dot = i_mul(low[t], i_from_i8(scales));
+    if constexpr (kScales == BlockScales::i8_halves) {
+      dot = i_add(i_mul(low[t], i_from_i8(scales)), i_mul(high[t], i_from_i8(scales + kTileRows)));
+    }
+    if constexpr (kScales == BlockScales::u4_halves) {
+      dot = i_add(i_mul(low[t], i_low_nibbles(scales)), i_mul(high[t], i_low_nibbles(scales + kTileRows)));
+      const I minima = i_add(i_mul(i_high_nibbles(scales), i_set1(sums[0])),
+                             i_mul(i_high_nibbles(scales + kTileRows), i_set1(sums[1])));
+      sum[t] = f_fma(f_from_i(minima), f_mul(f.m, scale), sum[t]);
+    }
+    sum[t] = f_fma(f_from_i(dot), f_mul(f.d, scale), sum[t]);
+    if constexpr (kScales == BlockScales::none || kScales == BlockScales::u8_min) {
+      if (layout.minimum != Minimum::none) sum[t] = f_fma(f.m, f_set1(x[t].scaled_sums[b]), sum[t]);
+    }
   }
 }
 
-// Calls body(block number, its super-block or null, block) for every block of a tile.
-template <IntCodes kCodes, class Body>
-inline void each_tile_block(const uint8_t* tile, int64_t columns, Body body) {
-  using L = IntLayout<kCodes>;
-  const uint8_t *p = tile, *super = tile;
-  for (int64_t b = 0; b < columns / kBlock; ++b) {
-    if (L::is_super && b % 8 == 0) {
-      super = p;
-      p += L::super_bytes;
+// Calls body(block number, its group's factors, block) for every block of a tile.
+template <IntCodes kCodes, BlockScales kScales, class Body>
+inline void each_block(const IntTile& layout, const uint8_t* tile, int64_t columns, Body body) {
+  constexpr int kBytes = block_bytes(kCodes, kScales);
+  const int64_t blocks = columns / kBlock;
+  const int header = header_bytes(layout);
+  for (int64_t first = 0; first < blocks; first += layout.group_blocks) {
+    const int64_t end = blocks - first < layout.group_blocks ? blocks : first + layout.group_blocks;
+    prefetch(tile, header);
+    const GroupFactors f = group_factors<kCodes, kScales>(layout, tile);
+    tile += header;
+    for (int64_t b = first; b < end; ++b, tile += kBytes) {
+      prefetch(tile, kBytes);
+      body(b, f, tile);
     }
-    body(b, super, p);
-    p += L::block_bytes;
   }
 }
 
 // A few tokens: codes go from the packed block straight into the products.
-template <IntCodes kCodes, int kTokens>
-void int_tile_few(const uint8_t* tile, int64_t columns, const QuantizedRow* x, float* out) {
+template <IntCodes kCodes, BlockScales kScales, int kTokens>
+void int_tile_few(const IntTile& layout, const uint8_t* tile, int64_t columns, const QuantizedRow* x, float* out) {
   F sum[kTokens];
   for (int t = 0; t < kTokens; ++t) sum[t] = f_set1(0.0f);
-  each_tile_block<kCodes>(tile, columns, [&](int64_t b, const uint8_t* super, const uint8_t* block) {
-    prefetch(block, IntLayout<kCodes>::block_bytes);
-    F d, m;
-    block_factors<kCodes>(super, block, &d, &m);
-    add_block<kCodes, kTokens>(PackedQuads<kCodes>{block}, block, d, m, x, b, sum);
+  each_block<kCodes, kScales>(layout, tile, columns, [&](int64_t b, GroupFactors f, const uint8_t* block) {
+    add_block<kCodes, kScales, kTokens>(layout, f, PackedQuads<kCodes>{block + block_scale_bytes(kScales)}, block,
+                                        x, b, sum);
   });
   for (int t = 0; t < kTokens; ++t) f_store(out + t * kTileRows, sum[t]);
 }
 
 // Many: each block is unpacked once for all of them, and the sums wait in `out`. The same steps in
 // the same order for each token.
-template <IntCodes kCodes>
-void int_tile_many(const uint8_t* tile, int64_t columns, const QuantizedRow* x, int groups, float* out) {
-  for (int t = 0; t < groups * kTokensAtOnce; ++t) f_store(out + t * kTileRows, f_set1(0.0f));
-  each_tile_block<kCodes>(tile, columns, [&](int64_t b, const uint8_t* super, const uint8_t* block) {
+template <IntCodes kCodes, BlockScales kScales>
+void int_tile_many(const IntTile& layout, const uint8_t* tile, int64_t columns, const QuantizedRow* x,
+                   int num_tokens, float* out) {
+  for (int t = 0; t < num_tokens; ++t) f_store(out + t * kTileRows, f_set1(0.0f));
+  each_block<kCodes, kScales>(layout, tile, columns, [&](int64_t b, GroupFactors f, const uint8_t* block) {
     alignas(64) uint8_t bytes[8 * 64];
-    auto unpack = [&]<int kQuad>() { b_store(bytes + kQuad * 64, unpack_quad<kCodes, kQuad>(block)); };
+    auto unpack = [&]<int kQuad>() {
+      b_store(bytes + kQuad * 64, unpack_quad<kCodes, kQuad>(block + block_scale_bytes(kScales)));
+    };
     for_each_index<0, 8>(unpack);
-    F d, m;
-    block_factors<kCodes>(super, block, &d, &m);
-    for (int g = 0; g < groups; ++g) {
-      float* at = out + g * kTokensAtOnce * kTileRows;
-      F sum[kTokensAtOnce];
-      for (int t = 0; t < kTokensAtOnce; ++t) sum[t] = f_load(at + t * kTileRows);
-      add_block<kCodes, kTokensAtOnce>(UnpackedQuads{bytes}, block, d, m, x + g * kTokensAtOnce, b, sum);
-      for (int t = 0; t < kTokensAtOnce; ++t) f_store(at + t * kTileRows, sum[t]);
-    }
+    in_groups(num_tokens, [&]<int kTokens>(int first) {
+      float* at = out + first * kTileRows;
+      F sum[kTokens];
+      for (int t = 0; t < kTokens; ++t) sum[t] = f_load(at + t * kTileRows);
+      add_block<kCodes, kScales, kTokens>(layout, f, UnpackedQuads{bytes}, block, x + first, b, sum);
+      for (int t = 0; t < kTokens; ++t) f_store(at + t * kTileRows, sum[t]);
+    });
   });
 }
 
-// Calls run<kTokens>(first token) for groups of four and the rest.
-template <class Run>
-inline void in_groups(int num_tokens, Run run) {
-  int t = 0;
-  for (; t + kTokensAtOnce <= num_tokens; t += kTokensAtOnce) run.template operator()<4>(t);
-  switch (num_tokens - t) {
-    case 3: run.template operator()<3>(t); break;
-    case 2: run.template operator()<2>(t); break;
-    case 1: run.template operator()<1>(t); break;
-    default: break;
-  }
-}
-
-// How many groups of tokens go through the forms for many.
-inline int groups_of(int num_tokens) { return num_tokens > kTokensAtOnce ? num_tokens / kTokensAtOnce : 0; }
-
-template <FloatCodes kCodes>
-void float_tokens(const uint8_t* tile, int64_t columns, const float* x, int64_t stride,
-                  int num_tokens, float* out) {
-  const int groups = groups_of(num_tokens), done = groups * kTokensAtOnce;
-  if (groups > 0) float_tile_many<kCodes>(tile, columns, x, stride, groups, out);
-  in_groups(num_tokens - done, [&]<int kTokens>(int t) {
-    float_tile_few<kCodes, kTokens>(tile, columns, x + (done + t) * stride, stride,
-                                    out + (done + t) * kTileRows);
-  });
-}
-
-template <IntCodes kCodes>
-void int_tokens(const uint8_t* tile, int64_t columns, const QuantizedRow* x, int num_tokens, float* out) {
-  const int groups = groups_of(num_tokens), done = groups * kTokensAtOnce;
-  if (groups > 0) int_tile_many<kCodes>(tile, columns, x, groups, out);
-  in_groups(num_tokens - done, [&]<int kTokens>(int t) {
-    int_tile_few<kCodes, kTokens>(tile, columns, x + done + t, out + (done + t) * kTileRows);
-  });
-}
-
-void linear_float(FloatCodes codes, const uint8_t* tile, int64_t columns, const float* x,
-                  int64_t stride, int num_tokens, float* out) {
-  switch (codes) {
-    case FloatCodes::f32: return float_tokens<FloatCodes::f32>(tile, columns, x, stride, num_tokens, out);
-    case FloatCodes::f16: return float_tokens<FloatCodes::f16>(tile, columns, x, stride, num_tokens, out);
-    case FloatCodes::bf16: return float_tokens<FloatCodes::bf16>(tile, columns, x, stride, num_tokens, out);
-    case FloatCodes::e4m3: return float_tokens<FloatCodes::e4m3>(tile, columns, x, stride, num_tokens, out);
-  }
-}
-
-void linear_int(IntCodes codes, const uint8_t* tile, int64_t columns, const QuantizedRow* x,
+template <IntCodes kCodes, BlockScales kScales>
+void int_tokens(const IntTile& layout, const uint8_t* tile, int64_t columns, const QuantizedRow* x,
                 int num_tokens, float* out) {
-  switch (codes) {
-    case IntCodes::q4_0: return int_tokens<IntCodes::q4_0>(tile, columns, x, num_tokens, out);
-    case IntCodes::q4_1: return int_tokens<IntCodes::q4_1>(tile, columns, x, num_tokens, out);
-    case IntCodes::q5_0: return int_tokens<IntCodes::q5_0>(tile, columns, x, num_tokens, out);
-    case IntCodes::q5_1: return int_tokens<IntCodes::q5_1>(tile, columns, x, num_tokens, out);
-    case IntCodes::q8_0: return int_tokens<IntCodes::q8_0>(tile, columns, x, num_tokens, out);
-    case IntCodes::q4_k: return int_tokens<IntCodes::q4_k>(tile, columns, x, num_tokens, out);
-    case IntCodes::q5_k: return int_tokens<IntCodes::q5_k>(tile, columns, x, num_tokens, out);
-    case IntCodes::q6_k: return int_tokens<IntCodes::q6_k>(tile, columns, x, num_tokens, out);
+  switch (num_tokens) {
+    case 1: return int_tile_few<kCodes, kScales, 1>(layout, tile, columns, x, out);
+    case 2: return int_tile_few<kCodes, kScales, 2>(layout, tile, columns, x, out);
+    default: return int_tile_many<kCodes, kScales>(layout, tile, columns, x, num_tokens, out);
+  }
+}
+
+// Codes and block scales that occur together.
+void linear_int(const IntTile& layout, const uint8_t* tile, int64_t columns, const QuantizedRow* x,
+                int num_tokens, float* out) {
+  auto with = [&]<IntCodes kCodes, BlockScales kScales>() {
+    int_tokens<kCodes, kScales>(layout, tile, columns, x, num_tokens, out);
+  };
+  using enum BlockScales;
+  switch (layout.codes) {
+    case IntCodes::u2:
+      if (layout.block_scales == u4_halves) return with.template operator()<IntCodes::u2, u4_halves>();
+      return with.template operator()<IntCodes::u2, none>();
+    case IntCodes::u3:
+      if (layout.block_scales == i8_halves) return with.template operator()<IntCodes::u3, i8_halves>();
+      return with.template operator()<IntCodes::u3, none>();
+    case IntCodes::u4:
+      if (layout.block_scales == u8_min) return with.template operator()<IntCodes::u4, u8_min>();
+      return with.template operator()<IntCodes::u4, none>();
+    case IntCodes::u5:
+      if (layout.block_scales == u8_min) return with.template operator()<IntCodes::u5, u8_min>();
+      return with.template operator()<IntCodes::u5, none>();
+    case IntCodes::u6:
+      if (layout.block_scales == i8_halves) return with.template operator()<IntCodes::u6, i8_halves>();
+      return with.template operator()<IntCodes::u6, none>();
+    case IntCodes::s8: return with.template operator()<IntCodes::s8, none>();
+    case IntCodes::e2m1:
+      if (layout.block_scales == e4m3_halves) return with.template operator()<IntCodes::e2m1, e4m3_halves>();
+      return with.template operator()<IntCodes::e2m1, none>();
+    case IntCodes::iq4:
+      if (layout.block_scales == i8) return with.template operator()<IntCodes::iq4, i8>();
+      return with.template operator()<IntCodes::iq4, none>();
   }
 }

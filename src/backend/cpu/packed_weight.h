@@ -1,5 +1,5 @@
 // A weight in the CPU's memory. Rows of several checkpoint matrices are stacked into segments of one
-// format each. A segment is either packed into tiles (cpu_kernels.h draws them) or kept as the file
+// format each. A segment is either packed into tiles (tile_layout.h draws them) or kept as the file
 // has it and decoded row by row: for reference precision, and for formats without a fast kernel.
 #pragma once
 
@@ -8,23 +8,12 @@
 #include <vector>
 
 #include "backend/buffer.h"
-#include "backend/cpu/cpu_kernels.h"
+#include "backend/cpu/tile_packing.h"
 #include "backend/weight.h"
 #include "base/error.h"
 #include "tensor/weight_view.h"
 
 namespace bise {
-
-struct TileFormat {
-  bool integer = false;
-  FloatCodes float_codes = FloatCodes::f32;
-  IntCodes int_codes = IntCodes::q4_0;
-};
-
-// The tile layout of a format, or nothing when it has no fast kernel.
-std::optional<TileFormat> tile_format_of(const WeightView& weight);
-// Bytes of one tile of 16 rows.
-uint64_t tile_bytes(const TileFormat& format, int64_t columns);
 
 struct WeightSegment {
   int64_t first_row = 0;  // in the stacked matrix
@@ -34,7 +23,7 @@ struct WeightSegment {
   std::optional<TileFormat> tiles;    // engaged: `data` holds them
   uint64_t tile_bytes = 0;
   const uint8_t* data = nullptr;
-  std::vector<float> row_scales;      // e4m3 tiles: one factor per row of the segment
+  std::vector<float> row_factors;     // of the kernel's sums, one per row; empty: all 1
 
   int64_t num_tiles() const { return (rows + kTileRows - 1) / kTileRows; }
 };

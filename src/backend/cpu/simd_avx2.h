@@ -17,6 +17,12 @@ inline __m128i load_128(const void* p) { return _mm_loadu_si128(static_cast<cons
 inline __m128i load_64(const void* p) { return _mm_loadl_epi64(static_cast<const __m128i*>(p)); }
 
 inline F f_set1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+inline F f_set_pair(const float* p) {
+  double pair;
+  memcpy(&pair, p, 8);
+  __m256 v = _mm256_castpd_ps(_mm256_set1_pd(pair));
+  return {v, v};
+}
 inline F f_load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
 inline void f_store(float* p, F a) { _mm256_storeu_ps(p, a.lo); _mm256_storeu_ps(p + 8, a.hi); }
 inline F f_add(F a, F b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
@@ -58,6 +64,20 @@ inline F f_from_e4m3_256th(const uint8_t* p) {
   return {_mm256_cvtph_ps(_mm256_castsi256_si128(halves)),
           _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1))};
 }
+inline F f_from_e8m0(const uint8_t* p) {
+  auto half = [](const uint8_t* q) {
+    __m256i bits = _mm256_slli_epi32(_mm256_cvtepu8_epi32(load_64(q)), 23);
+    return _mm256_castsi256_ps(_mm256_max_epi32(bits, _mm256_set1_epi32(0x00400000)));
+  };
+  return {half(p), half(p + 8)};
+}
+inline F f_add_pairs(F a, F b) {
+  auto rows = [](F x) {
+    __m256 sums = _mm256_hadd_ps(x.lo, x.hi);
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(sums), 0xD8));
+  };
+  return {rows(a), rows(b)};
+}
 inline F f_from_i(I a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 
 inline I i_zero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
@@ -74,35 +94,42 @@ inline I i_from_i8(const uint8_t* p) {
   return {_mm256_cvtepi8_epi32(load_64(p)), _mm256_cvtepi8_epi32(load_64(p + 8))};
 }
 
+inline I i_low_nibbles(const uint8_t* p) {
+  __m256i mask = _mm256_set1_epi32(15);
+  return {_mm256_and_si256(_mm256_cvtepu8_epi32(load_64(p)), mask),
+          _mm256_and_si256(_mm256_cvtepu8_epi32(load_64(p + 8)), mask)};
+}
+inline I i_high_nibbles(const uint8_t* p) {
+  return {_mm256_srli_epi32(_mm256_cvtepu8_epi32(load_64(p)), 4),
+          _mm256_srli_epi32(_mm256_cvtepu8_epi32(load_64(p + 8)), 4)};
+}
+
 inline B b_load(const uint8_t* p) { return {load_256(p), load_256(p + 32)}; }
 inline void b_store(uint8_t* p, B a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a.lo);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 32), a.hi);
 }
-inline B b_low_nibbles(B a) {
-  __m256i mask = _mm256_set1_epi8(15);
-  return {_mm256_and_si256(a.lo, mask), _mm256_and_si256(a.hi, mask)};
-}
-inline B b_high_nibbles(B a) {
-  __m256i mask = _mm256_set1_epi8(15);
-  return {_mm256_and_si256(_mm256_srli_epi16(a.lo, 4), mask),
-          _mm256_and_si256(_mm256_srli_epi16(a.hi, 4), mask)};
-}
 inline B b_or(B a, B b) { return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)}; }
-template <int kShift, int kMask>
-inline B b_bits_to_4(B a) {
-  __m256i mask = _mm256_set1_epi8(static_cast<char>(kMask << 4));
+template <int kFrom, int kMask, int kTo>
+inline B b_bits(B a) {
+  __m256i mask = _mm256_set1_epi8(static_cast<char>(kMask << kTo));
   auto move = [&](__m256i x) {
-    if constexpr (kShift < 4) return _mm256_and_si256(_mm256_slli_epi16(x, 4 - kShift), mask);
-    else return _mm256_and_si256(_mm256_srli_epi16(x, kShift - 4), mask);
+    if constexpr (kFrom < kTo) x = _mm256_slli_epi16(x, kTo - kFrom);
+    else if constexpr (kFrom > kTo) x = _mm256_srli_epi16(x, kFrom - kTo);
+    return _mm256_and_si256(x, mask);
   };
   return {move(a.lo), move(a.hi)};
 }
+inline B b_table(B a, const uint8_t* table) {
+  __m256i t = _mm256_broadcastsi128_si256(load_128(table));
+  return {_mm256_shuffle_epi8(t, a.lo), _mm256_shuffle_epi8(t, a.hi)};
+}
 
-// maddubs adds two products in int16: kSafe products of kBits-bit codes and 127 keep below 2^15,
-// 2 * kSafe * (2^kBits - 1) * 127 < 32768.
-template <int kBits>
-constexpr int kSafe = kBits <= 4 ? 8 : kBits == 5 ? 4 : 2;
+// maddubs adds two products in int16: 2 * quads * largest * 127 must stay below 2^15.
+constexpr int safe_quads(int largest) {
+  const int quads = 32767 / (2 * 127 * largest);
+  return quads >= 8 ? 8 : quads >= 4 ? 4 : quads >= 2 ? 2 : 1;
+}
 inline D d_zero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
 inline D d_mac(D sum, B codes, int32_t quad) {
   __m256i x = _mm256_set1_epi32(quad);

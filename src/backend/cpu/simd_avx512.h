@@ -20,6 +20,11 @@ inline __m256i load_256(const void* p) { return _mm256_loadu_si256(static_cast<c
 inline __m128i load_128(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
 
 inline F f_set1(float x) { return {_mm512_set1_ps(x)}; }
+inline F f_set_pair(const float* p) {
+  int64_t pair;
+  memcpy(&pair, p, 8);
+  return {_mm512_castsi512_ps(_mm512_set1_epi64(pair))};
+}
 inline F f_load(const float* p) { return {_mm512_loadu_ps(p)}; }
 inline void f_store(float* p, F a) { _mm512_storeu_ps(p, a.v); }
 inline F f_add(F a, F b) { return {_mm512_add_ps(a.v, b.v)}; }
@@ -46,6 +51,15 @@ inline F f_from_e4m3_256th(const uint8_t* p) {
                                     _mm256_set1_epi16(static_cast<int16_t>(0xBFFF)));
   return {_mm512_cvtph_ps(halves)};
 }
+inline F f_from_e8m0(const uint8_t* p) {
+  __m512i bits = _mm512_slli_epi32(_mm512_cvtepu8_epi32(load_128(p)), 23);
+  return {_mm512_castsi512_ps(_mm512_max_epi32(bits, _mm512_set1_epi32(0x00400000)))};
+}
+inline F f_add_pairs(F a, F b) {
+  const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+  const __m512i odd = _mm512_set_epi32(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+  return {_mm512_add_ps(_mm512_permutex2var_ps(a.v, even, b.v), _mm512_permutex2var_ps(a.v, odd, b.v))};
+}
 inline F f_from_i(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
 
 inline I i_zero() { return {_mm512_setzero_si512()}; }
@@ -56,22 +70,26 @@ inline I i_mul(I a, I b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
 inline I i_from_u8(const uint8_t* p) { return {_mm512_cvtepu8_epi32(load_128(p))}; }
 inline I i_from_i8(const uint8_t* p) { return {_mm512_cvtepi8_epi32(load_128(p))}; }
 
+inline I i_low_nibbles(const uint8_t* p) {
+  return {_mm512_and_si512(_mm512_cvtepu8_epi32(load_128(p)), _mm512_set1_epi32(15))};
+}
+inline I i_high_nibbles(const uint8_t* p) { return {_mm512_srli_epi32(_mm512_cvtepu8_epi32(load_128(p)), 4)}; }
+
 inline B b_load(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
 inline void b_store(uint8_t* p, B a) { _mm512_storeu_si512(p, a.v); }
-inline B b_low_nibbles(B a) { return {_mm512_and_si512(a.v, _mm512_set1_epi8(15))}; }
-inline B b_high_nibbles(B a) {
-  return {_mm512_and_si512(_mm512_srli_epi16(a.v, 4), _mm512_set1_epi8(15))};
-}
 inline B b_or(B a, B b) { return {_mm512_or_si512(a.v, b.v)}; }
-template <int kShift, int kMask>
-inline B b_bits_to_4(B a) {
-  __m512i mask = _mm512_set1_epi8(static_cast<char>(kMask << 4));
-  if constexpr (kShift < 4) return {_mm512_and_si512(_mm512_slli_epi16(a.v, 4 - kShift), mask)};
-  else return {_mm512_and_si512(_mm512_srli_epi16(a.v, kShift - 4), mask)};
+template <int kFrom, int kMask, int kTo>
+inline B b_bits(B a) {
+  __m512i x = a.v;
+  if constexpr (kFrom < kTo) x = _mm512_slli_epi16(x, kTo - kFrom);
+  else if constexpr (kFrom > kTo) x = _mm512_srli_epi16(x, kFrom - kTo);
+  return {_mm512_and_si512(x, _mm512_set1_epi8(static_cast<char>(kMask << kTo)))};
+}
+inline B b_table(B a, const uint8_t* table) {
+  return {_mm512_shuffle_epi8(_mm512_broadcast_i32x4(load_128(table)), a.v)};
 }
 
-template <int kBits>
-constexpr int kSafe = 8;
+constexpr int safe_quads(int) { return 8; }
 inline D d_zero() { return {_mm512_setzero_si512()}; }
 inline D d_mac(D sum, B codes, int32_t quad) {
   return {_mm512_dpbusd_epi32(sum.v, codes.v, _mm512_set1_epi32(quad))};

@@ -33,6 +33,8 @@ inline float half_to_float(uint16_t bits) {
 }
 
 inline F f_set1(float x) { F r; BISE_LANES r.v[i] = x; return r; }
+// p[0], p[1], p[0], p[1], …
+inline F f_set_pair(const float* p) { F r; BISE_LANES r.v[i] = p[i % 2]; return r; }
 inline F f_load(const float* p) { F r; memcpy(r.v, p, 64); return r; }
 inline void f_store(float* p, F a) { memcpy(p, a.v, 64); }
 inline F f_add(F a, F b) { BISE_LANES a.v[i] += b.v[i]; return a; }
@@ -67,6 +69,18 @@ inline F f_from_e4m3_256th(const uint8_t* p) {
   }
   return r;
 }
+// 2^(b - 127); byte 0 is the subnormal 2^-127.
+inline F f_from_e8m0(const uint8_t* p) {
+  F r;
+  BISE_LANES { uint32_t u = p[i] == 0 ? 0x00400000u : uint32_t{p[i]} << 23; memcpy(&r.v[i], &u, 4); }
+  return r;
+}
+// Sums of neighbours: lanes 0 and 1 of a, 2 and 3, … then those of b.
+inline F f_add_pairs(F a, F b) {
+  F r;
+  BISE_LANES { const F& from = i < 8 ? a : b; r.v[i] = from.v[2 * (i % 8)] + from.v[2 * (i % 8) + 1]; }
+  return r;
+}
 inline F f_from_i(I a) { F r; BISE_LANES r.v[i] = static_cast<float>(a.v[i]); return r; }
 
 inline I i_zero() { return I{}; }
@@ -77,22 +91,24 @@ inline I i_mul(I a, I b) { BISE_LANES a.v[i] *= b.v[i]; return a; }
 inline I i_from_u8(const uint8_t* p) { I r; BISE_LANES r.v[i] = p[i]; return r; }
 inline I i_from_i8(const uint8_t* p) { I r; BISE_LANES r.v[i] = static_cast<int8_t>(p[i]); return r; }
 
+inline I i_low_nibbles(const uint8_t* p) { I r; BISE_LANES r.v[i] = p[i] & 15; return r; }
+inline I i_high_nibbles(const uint8_t* p) { I r; BISE_LANES r.v[i] = p[i] >> 4; return r; }
+
 inline B b_load(const uint8_t* p) { B r; memcpy(r.v, p, 64); return r; }
 inline void b_store(uint8_t* p, B a) { memcpy(p, a.v, 64); }
-inline B b_low_nibbles(B a) { BISE_BYTES a.v[i] &= 15; return a; }
-inline B b_high_nibbles(B a) { BISE_BYTES a.v[i] = static_cast<uint8_t>(a.v[i] >> 4); return a; }
 inline B b_or(B a, B b) { BISE_BYTES a.v[i] = static_cast<uint8_t>(a.v[i] | b.v[i]); return a; }
-// (a >> shift) & mask in each byte, then moved up to bit 4.
-template <int kShift, int kMask>
-inline B b_bits_to_4(B a) {
-  BISE_BYTES a.v[i] = static_cast<uint8_t>(((a.v[i] >> kShift) & kMask) << 4);
+// (a >> from) & mask in each byte, then moved up to bit `to`.
+template <int kFrom, int kMask, int kTo>
+inline B b_bits(B a) {
+  BISE_BYTES a.v[i] = static_cast<uint8_t>(((a.v[i] >> kFrom) & kMask) << kTo);
   return a;
 }
+// table[a] for bytes a below 16.
+inline B b_table(B a, const uint8_t* table) { BISE_BYTES a.v[i] = table[a.v[i]]; return a; }
 
-// Sums of products of unsigned codes and signed activations, 4 bytes a lane. kSafe: how many
-// products of codes of that many bits may be added before d_flush.
-template <int kBits>
-constexpr int kSafe = 8;
+// Sums of products of unsigned codes and signed activations, 4 bytes a lane. safe_quads: how many
+// products of codes up to `largest` may be added before d_flush.
+constexpr int safe_quads(int) { return 8; }
 inline D d_zero() { return D{}; }
 inline D d_mac(D sum, B codes, int32_t quad) {
   int8_t x[4];

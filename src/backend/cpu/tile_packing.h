@@ -1,0 +1,37 @@
+// From a weight as its file has it to a tile (tile_layout.h draws them), and one row back.
+#pragma once
+
+#include <optional>
+#include <span>
+
+#include "backend/cpu/tile_layout.h"
+#include "base/error.h"
+#include "tensor/weight_view.h"
+
+namespace bise {
+
+struct TileFormat {
+  bool integer = false;
+  FloatTile floats;  // when not integer
+  IntTile ints;      // when integer
+
+  bool operator==(const TileFormat&) const = default;
+  uint64_t tile_bytes(int64_t columns) const;
+};
+
+// The tile layout of a format, or nothing when it has no fast kernel.
+std::optional<TileFormat> tile_format_of(const WeightView& weight);
+// What the products of row `row`, as the kernel gives them, are multiplied by.
+float row_factor(const WeightView& weight, int64_t row);
+
+// Columns that are packed at a time: a piece of a tile that stays in the nearest cache.
+constexpr int64_t kPackColumns = 256;
+// Writes columns [first, end) of row `row` into lane `lane` of a tile of zeros. `first` is a multiple
+// of kPackColumns.
+void pack_row(const WeightView& weight, int64_t row, const TileFormat& format, int64_t first,
+              int64_t end, int lane, uint8_t* tile);
+// The weights of one lane, as the format's decoder gives them. `factor`: the row's row_factor().
+void unpack_lane(const TileFormat& format, const uint8_t* tile, int lane, float factor,
+                 std::span<float> out);
+
+}  // namespace bise
