@@ -37,8 +37,11 @@ bool ends_with(const std::string& text, const std::string& end) {
 
 // Scales and other companions of a quantised matrix: bytes, but no parameters.
 bool is_companion(const std::string& name) {
-  for (const char* end : {"weight_scale_inv", "weight_scale", "activation_scale", "input_scale",
-                          "qscale_weight", "qscale_act", "scales", "biases"}) {
+  for (const char* end :
+       {".weight_scale_inv", ".weight_scale", ".activation_scale", ".input_scale", ".qscale_weight",
+        ".qscale_act", ".scales", ".biases", ".scale", ".weight_global_scale", ".weight_scale_2",
+        ".input_global_scale", ".weight_zero_point", ".weight_shape", ".weight_g_idx", ".qzeros",
+        ".g_idx"}) {
     if (ends_with(name, end)) return true;
   }
   return contains(name, "fake_quantizer");
@@ -64,15 +67,37 @@ const char* group_of(const std::string& name) {
   return "other";
 }
 
-// "Q4_1", "BF16", "FP8": the words of the format registry where it knows the type.
-std::string format_of(const TensorView& tensor) {
+// What a tensor holds.
+struct Content {
+  std::string format;  // "Q4_1", "BF16", "INT4 g128": the words of the format registry
+  uint64_t parameters = 0;
+};
+
+std::string type_of(const TensorView& tensor) {
   if (tensor.dtype == DType::block) {
     const WeightFormat* format = weight_format_of_ggml(tensor.ggml_type);
     return format != nullptr ? std::string(format->name)
                              : "ggml type " + std::to_string(tensor.ggml_type) + " (unknown)";
   }
-  if (tensor.dtype == DType::f8_e4m3) return std::string(weight_format(FormatId::fp8_e4m3).name);
   return std::string(dtype_name(tensor.dtype));
+}
+
+// The codes of a matrix count as its weights, whatever they are packed into.
+Content content_of(const Checkpoint& checkpoint, const TensorView& tensor) {
+  if (is_companion(tensor.name)) return {type_of(tensor), 0};
+  std::string matrix = tensor.name;
+  for (const char* packed : {".weight_packed", ".qweight"}) {
+    if (!ends_with(matrix, packed)) continue;
+    matrix = matrix.substr(0, matrix.size() - std::string(packed).size()) + ".weight";
+  }
+  if (tensor.shape.size() == 2 && ends_with(matrix, ".weight")) {
+    auto view = checkpoint.weight_layout(matrix);
+    if (view) {
+      return {describe_format(*view),
+              static_cast<uint64_t>(view->rows) * static_cast<uint64_t>(view->columns)};
+    }
+  }
+  return {type_of(tensor), static_cast<uint64_t>(tensor.num_elements())};
 }
 
 struct Part {
@@ -97,13 +122,13 @@ constexpr const char* kGroupOrder[] = {"embedding", "attention",    "feed-forwar
 
 void count_tensors(const Checkpoint& checkpoint, Report& report) {
   for (const auto& [name, tensor] : checkpoint.tensors()) {
-    Part& part = report.groups[group_of(name)][is_companion(name) ? "scales" : format_of(tensor)];
+    const Content content = content_of(checkpoint, tensor);
+    Part& part = report.groups[group_of(name)][is_companion(name) ? "scales" : content.format];
     ++part.tensors;
     part.bytes += tensor.bytes.size();
     report.bytes += tensor.bytes.size();
-    if (is_companion(name)) continue;
-    part.parameters += static_cast<uint64_t>(tensor.num_elements());
-    report.parameters += static_cast<uint64_t>(tensor.num_elements());
+    part.parameters += content.parameters;
+    report.parameters += content.parameters;
   }
 }
 
@@ -283,12 +308,12 @@ Result<int> inspect(const InspectOptions& options) {
     for (const auto& [name, tensor] : checkpoint.tensors()) {
       if (options.json) {
         rows.push_back({{"name", name},
-                        {"format", format_of(tensor)},
+                        {"format", content_of(checkpoint, tensor).format},
                         {"shape", tensor.shape},
                         {"bytes", tensor.bytes.size()}});
       } else {
-        text += name + "  " + format_of(tensor) + "  " + shape_text(tensor.shape) + "  " +
-                format_bytes(tensor.bytes.size()) + "\n";
+        text += name + "  " + content_of(checkpoint, tensor).format + "  " +
+                shape_text(tensor.shape) + "  " + format_bytes(tensor.bytes.size()) + "\n";
       }
     }
     if (options.json) json["tensors"] = rows;

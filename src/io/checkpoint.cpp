@@ -46,6 +46,10 @@ const TensorView* Checkpoint::find(const std::string& name) const {
   return it == state_->files.tensors.end() ? nullptr : &it->second;
 }
 
+bool Checkpoint::has_weight(const std::string& name) const {
+  return holds_weight(name, [this](const std::string& part) { return find(part); });
+}
+
 Result<WeightView> Checkpoint::weight_layout(const std::string& name) const {
   return assemble_weight(name, state_->files.scheme,
                          [this](const std::string& part) { return find(part); })
@@ -90,11 +94,16 @@ const GgufFile* Checkpoint::gguf() const {
 const GgufFile* Checkpoint::mmproj() const {
   return state_->files.projector ? &*state_->files.projector : nullptr;
 }
-void Checkpoint::drop(Bytes part) const {
-  auto drop_if_inside = [&](const FileMap& map) {
+void Checkpoint::drop(const WeightView& w) const {
+  auto drop_part = [&](const FileMap& map, Bytes part) {
     const std::byte *begin = map.bytes().data(), *end = begin + map.bytes().size();
     if (!std::less<>()(part.data(), begin) && !std::less<>()(end, part.data() + part.size())) {
       map.drop(part);
+    }
+  };
+  auto drop_if_inside = [&](const FileMap& map) {
+    for (Bytes part : {w.codes, w.scale.bytes, w.zero.bytes, w.group_index.bytes}) {
+      if (!part.empty()) drop_part(map, part);
     }
   };
   for (const FileMap& map : state_->files.maps) drop_if_inside(map);

@@ -47,6 +47,8 @@ class Checkpoint {
   // All tensors, in name order; the projector's are included under their own names.
   const std::map<std::string, TensorView>& tensors() const;
   const TensorView* find(const std::string& name) const;
+  // Whether there is a matrix of that name, also where the file packs it under another one.
+  bool has_weight(const std::string& name) const;
 
   // The weight matrix called `name` ("….weight", also where the file packs it under another name),
   // with the parts that its quantisation needs. Error: not found, wrong rank, sizes that disagree,
@@ -66,8 +68,8 @@ class Checkpoint {
   const GgufFile* gguf() const;
   const GgufFile* mmproj() const;
 
-  // The file pages of a weight may be given back after packing.
-  void drop(Bytes part) const;
+  // The file pages of a weight and its parts may be given back after packing.
+  void drop(const WeightView& weight) const;
   uint64_t total_bytes() const;  // of all tensors
   const std::vector<std::string>& files() const;
 

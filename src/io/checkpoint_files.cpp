@@ -165,7 +165,32 @@ class Opener {
     out_.layout = Layout::hf;
     out_.config_json = TRY(read_file(join(out_.folder, "config.json"), kMaxConfigBytes));
     out_.scheme = TRY(read_hf_quantization(out_.config_json).with_context(path_));
-    return open_safetensors("model", "config.json");
+    TRY(open_safetensors("model", "config.json"));
+    for (auto& [name, tensor] : out_.tensors) {
+      if (name.ends_with("patch_conv.weight")) put_channels_first(tensor);
+    }
+    return {};
+  }
+
+  // MLX keeps the patch convolution as [out, height, width, channels]; Hugging Face has the
+  // channels second. Kernels of 3 x 3 tell nothing by their shape: there MLX's own name decides.
+  void put_channels_first(TensorView& tensor) {
+    const std::vector<int64_t> from = tensor.shape;
+    const bool last = from.size() == 4 && from[3] == 3 && from[1] == from[2] &&
+                      (from[1] != 3 || tensor.name.find("vision_model.") != std::string::npos);
+    if (!last || tensor.bytes.empty()) return;
+    const size_t width = dtype_bytes(tensor.dtype), channels = 3;
+    const size_t pixels = static_cast<size_t>(from[1] * from[2]);
+    std::vector<std::byte> bytes(tensor.bytes.size());
+    for (size_t at = 0; at < bytes.size(); at += width) {
+      const size_t element = at / width, pixel = element % pixels;
+      const size_t channel = element / pixels % channels, row = element / pixels / channels;
+      const size_t source = (row * pixels + pixel) * channels + channel;
+      std::memcpy(&bytes[at], &tensor.bytes[source * width], width);
+    }
+    tensor.shape = {from[0], 3, from[1], from[2]};
+    tensor.bytes = bytes;
+    out_.reordered.push_back(std::move(bytes));
   }
 
   Result<void> open_mistral() {

@@ -19,6 +19,7 @@ struct CheckpointFiles {
   std::string folder;  // where the model's files lie
   Layout layout = Layout::hf;
   std::vector<FileMap> maps;    // of safetensors files
+  std::vector<std::vector<std::byte>> reordered;  // bytes of tensors that are not as HF has them
   std::vector<GgufFile> ggufs;  // the first holds the model's metadata
   std::optional<GgufFile> projector;
   std::map<std::string, TensorView> tensors;
@@ -28,7 +29,8 @@ struct CheckpointFiles {
   uint64_t total_bytes = 0;        // of all tensors
 };
 
-// Reads headers only: no byte of a weight is touched.
+// Reads headers only: no byte of a weight is touched, but for the patch convolution of MLX folders,
+// which is brought into HF's order of channels.
 Result<CheckpointFiles> open_checkpoint_files(const std::string& path,
                                               const CheckpointOptions& options, const Log& log);
 

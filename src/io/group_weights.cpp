@@ -1,5 +1,5 @@
-// Matrices whose codes share scales in groups: which tensors they are made of, and whether these fit
-// together. docs/FORMATS.md draws the layouts.
+// Matrices whose codes share scales in groups: which tensors they are made of, and whether these
+// fit together. docs/FORMATS.md draws the layouts.
 #include <algorithm>
 #include <cmath>
 
@@ -90,7 +90,8 @@ WeightView begin_view(const ModuleTensors& m, FormatId format, const TensorView&
 }
 void set_group(WeightView& view, const QuantParams& p) {
   view.bits = p.bits;
-  view.group = p.group == kWholeRow || p.group == 0 ? view.columns : std::min(p.group, view.columns);
+  view.group =
+      p.group == kWholeRow || p.group == 0 ? view.columns : std::min(p.group, view.columns);
 }
 
 Result<void> attach_group_index(const ModuleTensors& m, const char* name, WeightView& view) {
@@ -140,16 +141,19 @@ Result<WeightView> assemble_int_packed(const ModuleTensors& m, const TensorView&
   }
   const bool one_scale = scale->num_elements() == 1;
   const int64_t groups = scale->shape.size() == 2 ? scale->shape[1] : 1;
-  auto columns_of = [&](const QuantParams& p) { return columns != 0 ? columns : words * 32 / p.bits; };
+  auto columns_of = [&](const QuantParams& p) {
+    return columns != 0 ? columns : words * 32 / p.bits;
+  };
   auto is_dense = [&](const QuantParams& p) { return up(columns_of(p) * p.bits, 32) == words; };
-  QuantParams params = TRY(choose(
-      m, packed, std::to_string(words) + " words and " + std::to_string(groups) + " scales per row" +
-                     (columns == 0 ? "" : " of " + std::to_string(columns) + " columns"),
-      [&](const QuantParams& p) {
-        if (p.is_float || p.bits < 1 || p.bits > 8) return false;
-        const bool fits = is_dense(p) || up(columns_of(p), 32 / p.bits) == words;
-        return fits && count_groups(p.group, columns_of(p)) == groups;
-      }));
+  QuantParams params = TRY(
+      choose(m, packed,
+             std::to_string(words) + " words and " + std::to_string(groups) + " scales per row" +
+                 (columns == 0 ? "" : " of " + std::to_string(columns) + " columns"),
+             [&](const QuantParams& p) {
+               if (p.is_float || p.bits < 1 || p.bits > 8) return false;
+               const bool fits = is_dense(p) || up(columns_of(p), 32 / p.bits) == words;
+               return fits && count_groups(p.group, columns_of(p)) == groups;
+             }));
   WeightView view = begin_view(m, FormatId::int_packed, packed, rows, columns_of(params));
   set_group(view, params);
   if (!is_dense(params)) view.codes_per_word = 32 / params.bits;
@@ -163,7 +167,8 @@ Result<WeightView> assemble_int_packed(const ModuleTensors& m, const TensorView&
   if (const TensorView* zero = m.part({"weight_zero_point"})) {
     TRY(expect_dtype(*zero, {DType::i32, DType::i8}));
     if (zero->dtype == DType::i8) {
-      if (zero->num_elements() != 1) TRY(expect_shape(*zero, {rows, groups}, "one per row and group"));
+      if (zero->num_elements() != 1)
+        TRY(expect_shape(*zero, {rows, groups}, "one per row and group"));
     } else {
       const int64_t per_word = view.codes_per_word;
       const int64_t down = per_word == 0 ? up(rows * view.bits, 32) : up(rows, per_word);
@@ -182,11 +187,12 @@ Result<WeightView> assemble_int8(const ModuleTensors& m, const TensorView& codes
   TRY(expect_float_scale(*scale));
   const int64_t rows = codes.shape[0], columns = codes.shape[1];
   const int64_t groups = scale->shape.size() == 2 ? scale->shape[1] : 1;
-  QuantParams params = TRY(choose(
-      m, codes, "bytes and " + std::to_string(groups) + " scales per row",
-      [&](const QuantParams& p) {
-        return !p.is_float && p.bits >= 1 && p.bits <= 8 && count_groups(p.group, columns) == groups;
-      }));
+  QuantParams params =
+      TRY(choose(m, codes, "bytes and " + std::to_string(groups) + " scales per row",
+                 [&](const QuantParams& p) {
+                   return !p.is_float && p.bits >= 1 && p.bits <= 8 &&
+                          count_groups(p.group, columns) == groups;
+                 }));
   WeightView view = begin_view(m, FormatId::int8_plain, codes, rows, columns);
   set_group(view, params);
   view.bits = 8;  // a byte each, however few of its values are in use
@@ -221,17 +227,20 @@ Result<WeightView> assemble_qweight(const ModuleTensors& m, const TensorView& wo
   const TensorView* index = awq ? nullptr : m.part({"g_idx"});
   int64_t columns = awq ? words.shape[0] : bits == 0 ? 0 : words.shape[0] * 32 / bits;
   if (index != nullptr && index->shape.size() == 1) columns = index->shape[0];
-  TRY(expect_shape(*zero, {groups, awq ? rows / 8 : up(rows * bits, 32)}, "zero points along the rows"));
+  TRY(expect_shape(*zero, {groups, awq ? rows / 8 : up(rows * bits, 32)},
+                   "zero points along the rows"));
   if (bits < 1 || bits > 8 || columns < 1 ||
       (!awq && (words.shape[1] != rows || up(columns * bits, 32) != words.shape[0]))) {
-    return wrong_shape(words, "words of " + std::to_string(rows) + " rows (by " + scale->name + ")");
+    return wrong_shape(words,
+                       "words of " + std::to_string(rows) + " rows (by " + scale->name + ")");
   }
-  QuantParams params = TRY(choose(
-      m, words, std::to_string(bits) + "-bit codes of " + std::to_string(columns) +
-                    " columns and " + std::to_string(groups) + " groups",
-      [&](const QuantParams& p) {
-        return !p.is_float && p.bits == bits && count_groups(p.group, columns) == groups;
-      }));
+  QuantParams params =
+      TRY(choose(m, words,
+                 std::to_string(bits) + "-bit codes of " + std::to_string(columns) +
+                     " columns and " + std::to_string(groups) + " groups",
+                 [&](const QuantParams& p) {
+                   return !p.is_float && p.bits == bits && count_groups(p.group, columns) == groups;
+                 }));
   WeightView view = begin_view(m, awq ? FormatId::awq : FormatId::gptq, words, rows, columns);
   set_group(view, params);
   view.scale = *scale;
@@ -249,8 +258,8 @@ Result<WeightView> assemble_mlx(const ModuleTensors& m, const TensorView& words)
   const int64_t rows = words.shape[0], groups = scale->shape[1];
   auto columns_of = [&](const QuantParams& p) { return words.shape[1] * 32 / p.bits; };
   QuantParams params = TRY(choose(
-      m, words, std::to_string(words.shape[1]) + " words and " + std::to_string(groups) +
-                    " scales per row",
+      m, words,
+      std::to_string(words.shape[1]) + " words and " + std::to_string(groups) + " scales per row",
       [&](const QuantParams& p) {
         if (p.bits < 1 || p.bits > 8 || words.shape[1] * 32 % p.bits != 0) return false;
         // A group of null means what the shapes say.
@@ -299,8 +308,7 @@ Result<WeightView> assemble_fp4(const ModuleTensors& m, const TensorView& packed
     return wrong_shape(packed, "whole groups of " + std::to_string(group) + " codes, two per byte");
   }
   TRY(expect_shape(*scale, {rows, columns / group}, "one scale per row and group"));
-  WeightView view =
-      begin_view(m, nvfp4 ? FormatId::nvfp4 : FormatId::mxfp4, packed, rows, columns);
+  WeightView view = begin_view(m, nvfp4 ? FormatId::nvfp4 : FormatId::mxfp4, packed, rows, columns);
   view.bits = 4;
   view.group = group;
   view.scale = *scale;
@@ -311,7 +319,8 @@ Result<WeightView> assemble_fp4(const ModuleTensors& m, const TensorView& packed
   const TensorView* factor = m.part({"weight_scale_2"});
   const bool modelopt = m.scheme.method == "modelopt";
   if (divisor != nullptr && factor != nullptr) {
-    return Error(ErrorCode::corrupt, "tensor " + factor->name + ": beside weight_global_scale, "
+    return Error(ErrorCode::corrupt, "tensor " + factor->name +
+                                         ": beside weight_global_scale, "
                                          "which means its inverse; expected one of them");
   }
   const TensorView* global = modelopt ? factor : divisor;

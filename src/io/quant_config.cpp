@@ -11,11 +11,12 @@ namespace {
 constexpr JsonLimits kConfigLimits = {.max_bytes = 4 << 20};
 
 Error unsupported(const std::string& found) {
-  return Error(ErrorCode::unsupported,
-               found +
-                   "; this version reads fp8, compressed-tensors (pack-quantized, int-quantized, "
-                   "float-quantized, nvfp4, mxfp4, mxfp8), modelopt, gptq, awq, auto-round, MLX and "
-                   "GGUF");
+  return Error(
+      ErrorCode::unsupported,
+      found +
+          "; this version reads fp8, compressed-tensors (pack-quantized, int-quantized, "
+          "float-quantized, nvfp4, mxfp4, mxfp8), modelopt, gptq, awq, auto-round, MLX and "
+          "GGUF");
 }
 Error out_of_range(const std::string& place, int64_t found, const std::string& expected) {
   return Error(ErrorCode::corrupt,
@@ -50,13 +51,13 @@ Result<int32_t> read_bits(const Json& object, const char* key, int64_t fallback,
   return out_of_range(place + "." + key, bits, "1 to 8");
 }
 
-// --- compressed-tensors ---------------------------------------------------------------------------
+// --- compressed-tensors
+// ---------------------------------------------------------------------------
 
 Result<void> check_format(const std::string& format, const std::string& place) {
-  for (const char* known :
-       {"", "pack-quantized", "int-quantized", "naive-quantized", "float-quantized",
-        "nvfp4-pack-quantized", "mxfp4-pack-quantized", "mxfp8-quantized", "dense",
-        "mixed-precision"}) {
+  for (const char* known : {"", "pack-quantized", "int-quantized", "naive-quantized",
+                            "float-quantized", "nvfp4-pack-quantized", "mxfp4-pack-quantized",
+                            "mxfp8-quantized", "dense", "mixed-precision"}) {
     if (format == known) return {};
   }
   return unsupported(place + ".format: found " + in_quotes(format));
@@ -73,8 +74,7 @@ Result<bool> has_stored_input_scale(const Json& group, const std::string& place)
   if (inputs == nullptr || !json_has(*inputs, "dynamic")) return inputs != nullptr;
   const Json& dynamic = (*inputs)["dynamic"];
   if (dynamic.is_string()) return false;
-  bool is_dynamic =
-      TRY(json_bool(*inputs, "dynamic", false, place + ".input_activations"));
+  bool is_dynamic = TRY(json_bool(*inputs, "dynamic", false, place + ".input_activations"));
   return !is_dynamic;
 }
 
@@ -88,11 +88,14 @@ Result<void> read_group_entry(const std::string& name, const Json& group, const 
   QuantParams params;
   params.place = "config_groups." + in_quotes(name);
   std::string type = TRY(json_string(*weights, "type", "int", place));
-  if (type != "int" && type != "float") return unsupported(place + ".type: found " + in_quotes(type));
+  if (type != "int" && type != "float")
+    return unsupported(place + ".type: found " + in_quotes(type));
   params.is_float = type == "float";
   params.bits = TRY(read_bits(*weights, "num_bits", 8, place));
-  if (params.bits == 0 || params.bits > 8 || (params.is_float && params.bits != 4 && params.bits != 8)) {
-    return unsupported(place + ".num_bits: found " + std::to_string(params.bits) + " of type " + type);
+  if (params.bits == 0 || params.bits > 8 ||
+      (params.is_float && params.bits != 4 && params.bits != 8)) {
+    return unsupported(place + ".num_bits: found " + std::to_string(params.bits) + " of type " +
+                       type);
   }
   std::string strategy = TRY(json_string(*weights, "strategy", "", place));
   params.group = TRY(read_group(*weights, 0, place));
@@ -126,7 +129,8 @@ Result<void> read_compressed_tensors(const Json& config, const std::string& plac
   const Json* sparsity = TRY(json_object(config, "sparsity_config", place));
   if (sparsity != nullptr) {
     std::string sparse = TRY(json_string(*sparsity, "format", "dense", place + ".sparsity_config"));
-    if (sparse != "dense") return unsupported(place + ".sparsity_config: found " + in_quotes(sparse));
+    if (sparse != "dense")
+      return unsupported(place + ".sparsity_config: found " + in_quotes(sparse));
   }
   const Json* transforms = TRY(json_object(config, "transform_config", place));
   if (transforms != nullptr && transforms->contains("config_groups") &&
@@ -141,7 +145,8 @@ Result<void> read_compressed_tensors(const Json& config, const std::string& plac
   return {};
 }
 
-// --- the others -----------------------------------------------------------------------------------
+// --- the others
+// -----------------------------------------------------------------------------------
 
 Result<void> read_fp8(const Json& config, const std::string& place, QuantScheme& scheme) {
   QuantParams params;
@@ -231,7 +236,8 @@ Result<void> read_integer(const Json& config, const std::string& place, QuantSch
   return {};
 }
 
-// --- MLX ------------------------------------------------------------------------------------------
+// --- MLX
+// ------------------------------------------------------------------------------------------
 
 Result<QuantParams> read_mlx_entry(const Json& entry, const QuantParams* top,
                                    const std::string& place) {

@@ -124,6 +124,13 @@ float float_at(const TensorView& t, int64_t index) {
   return load_le<float>(p);
 }
 
+bool holds_weight(const std::string& name, const FindTensor& find) {
+  if (find(name) != nullptr) return true;
+  if (!name.ends_with(kWeight)) return false;
+  const std::string stem = name.substr(0, name.size() - kWeight.size());
+  return find(stem + "weight_packed") != nullptr || find(stem + "qweight") != nullptr;
+}
+
 Result<WeightView> assemble_weight(const std::string& name, const QuantScheme& scheme,
                                    const FindTensor& find) {
   const bool is_weight = name.ends_with(kWeight);
@@ -132,7 +139,8 @@ Result<WeightView> assemble_weight(const std::string& name, const QuantScheme& s
   const TensorView* tensor = find(name);
   if (tensor == nullptr && is_weight) {
     if (const TensorView* packed = m.part({"weight_packed"})) {
-      return packed->dtype == DType::u8 ? assemble_fp4(m, *packed) : assemble_int_packed(m, *packed);
+      return packed->dtype == DType::u8 ? assemble_fp4(m, *packed)
+                                        : assemble_int_packed(m, *packed);
     }
     if (const TensorView* words = m.part({"qweight"})) return assemble_qweight(m, *words);
   }
@@ -146,8 +154,8 @@ Result<WeightView> assemble_weight(const std::string& name, const QuantScheme& s
                                                ggml_type_name(tensor->ggml_type) +
                                                " is not read by this version");
     }
-    WeightView view = TRY(make_weight_view(format->id, tensor->shape[0], tensor->shape[1],
-                                           tensor->bytes, name));
+    WeightView view =
+        TRY(make_weight_view(format->id, tensor->shape[0], tensor->shape[1], tensor->bytes, name));
     if (format->id == FormatId::nvfp4_gguf) TRY(attach_gguf_scale(m, view));
     return view;
   }

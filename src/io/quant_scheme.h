@@ -17,17 +17,17 @@ constexpr int64_t kWholeRow = -1;  // as a group: one scale per row
 
 // How some modules are quantised, as the config says it.
 struct QuantParams {
-  std::string place;      // in the config, for messages
-  bool is_float = false;  // FP8, FP4; else integers
-  int32_t bits = 0;       // 0: not said
-  int64_t group = 0;      // columns that share a scale, or kWholeRow; 0: not said
-  std::string mode;       // MLX: affine, mxfp4, mxfp8, nvfp4
-  bool static_activations = false;            // FP8 inputs are divided by a stored scale
+  std::string place;                // in the config, for messages
+  bool is_float = false;            // FP8, FP4; else integers
+  int32_t bits = 0;                 // 0: not said
+  int64_t group = 0;                // columns that share a scale, or kWholeRow; 0: not said
+  std::string mode;                 // MLX: affine, mxfp4, mxfp8, nvfp4
+  bool static_activations = false;  // FP8 inputs are divided by a stored scale
   int64_t block_rows = 0, block_columns = 0;  // FP8 with a scale per block; 0: not by block
 };
 
 struct QuantScheme {
-  std::string method;  // as the file says it, "mlx" for its nameless config; empty: none
+  std::string method;            // as the file says it, "mlx" for its nameless config; empty: none
   int32_t gptq_zero_offset = 1;  // GPTQ's first version stores zero points less one
   // Of modules without an entry of their own. Several when the config tells them apart by patterns:
   // then the one that fits the tensors counts.
@@ -46,14 +46,17 @@ std::string module_key(const std::string& name);
 
 using FindTensor = std::function<const TensorView*(const std::string&)>;
 
+// Whether there is a matrix `name` ("….weight"), under its own name or packed.
+bool holds_weight(const std::string& name, const FindTensor& find);
+
 // The matrix stored as `name` ("….weight") with its parts, found by any published spelling. What
 // the tensors are decides, not the lists of exceptions in the config, which writers get wrong; the
 // config gives bits, groups and the kind of code. Reads shapes and single numbers only:
 // check_weight reads the rest.
 Result<WeightView> assemble_weight(const std::string& name, const QuantScheme& scheme,
                                    const FindTensor& find);
-// Reads all scales, zero points and the group index: Error when one of them cannot be. A group index
-// that says no more than column / group is dropped.
+// Reads all scales, zero points and the group index: Error when one of them cannot be. A group
+// index that says no more than column / group is dropped.
 Result<void> check_weight(WeightView& weight);
 
 }  // namespace bise

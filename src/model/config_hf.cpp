@@ -40,6 +40,10 @@ Result<void> read_rope(const Json& text, const std::string& path, const ConfigOp
     inner = TRY(json_object(text, "rope_scaling", path));
     inner_path = join(path, "rope_scaling");
   }
+  if (inner == nullptr && json_has(text, "rope_type")) {  // AutoRound's MLX export lays it flat
+    inner = &text;
+    inner_path = path;
+  }
   if (inner == nullptr) return {};
   const Json& p = *inner;
   rope.theta = TRY(json_number(p, "rope_theta", rope.theta, inner_path));
@@ -110,7 +114,7 @@ Result<void> read_text(const Json& text, const std::string& path, const ConfigOp
 Result<VisionConfig> read_vision(const Json& top, const Json& vision, float text_eps) {
   const std::string path = "vision_config";
   std::string type = TRY(json_string(vision, "model_type", "pixtral", path));
-  if (type != "pixtral") {
+  if (type != "pixtral" && type != "mistral3") {  // the same
     return Error(ErrorCode::unsupported,
                  "vision_config.model_type: found \"" + type + "\", expected pixtral");
   }
@@ -166,6 +170,7 @@ Result<ModelConfig> read_hf_config(const std::string& json_text, const ConfigOpt
     if (text == nullptr) return missing("text_config");
     path = "text_config";
     type = TRY(json_string(*text, "model_type", "mistral", path).with_context("config.json"));
+    if (type == "mistral3") type = "ministral3";  // AutoRound's MLX export copies it downwards
   }
   if (type != "ministral3" && type != "mistral") {
     return Error(ErrorCode::unsupported,

@@ -27,7 +27,7 @@ Result<Model> Model::load(const Checkpoint& checkpoint, Backend& backend,
   auto state = std::make_unique<State>();
   state->config = TRY(read_model_config(checkpoint, options.config, log));
   state->backend = &backend;
-  state->weights = TRY(load_weights(checkpoint, state->config, backend, options.progress));
+  state->weights = TRY(load_weights(checkpoint, state->config, backend, options.progress, log));
   state->frequencies = rope_frequencies(state->config.rope, state->config.head_dim);
   return Model(std::move(state));
 }

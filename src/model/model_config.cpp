@@ -186,7 +186,7 @@ Result<ModelConfig> read_model_config(const Checkpoint& checkpoint, const Config
   TRY(validate(config).with_context(checkpoint.path()));
   // The tensor in the file decides about tying: Mistral3Config's default would drop Small 3.1's head.
   TensorNames names = TRY(TensorNames::detect(checkpoint));
-  config.tied = checkpoint.find(names.stored("lm_head.weight")) == nullptr;
+  config.tied = !checkpoint.has_weight(names.stored("lm_head.weight"));
   TRY(read_generation_config(checkpoint, config));
   if (config.vision && checkpoint.layout() == Layout::hf) {
     TRY(read_processor_config(checkpoint, *config.vision));

@@ -8,7 +8,7 @@
 namespace bise {
 namespace {
 
-constexpr std::string_view kText = "language_model.";
+constexpr std::string_view kText = "language_model.", kVision = "vision_tower.";
 
 bool starts_with(std::string_view text, std::string_view head) {
   return text.substr(0, head.size()) == head;
@@ -95,15 +95,17 @@ Result<TensorNames> TensorNames::detect(const Checkpoint& checkpoint) {
   TensorNames names;
   names.layout_ = checkpoint.layout();
   if (names.layout_ != Layout::hf) {
-    if (checkpoint.find(names.stored("language_model.embed_tokens.weight")) != nullptr) return names;
+    if (checkpoint.has_weight(names.stored("language_model.embed_tokens.weight"))) return names;
   } else {
     for (const char* prefix : {"model.language_model.", "language_model.model.", "model."}) {
-      if (checkpoint.find(std::string(prefix) + "embed_tokens.weight") == nullptr) continue;
+      if (!checkpoint.has_weight(std::string(prefix) + "embed_tokens.weight")) continue;
       names.text_prefix_ = prefix;
-      bool inner = checkpoint.find("language_model.lm_head.weight") != nullptr;
+      bool inner = checkpoint.has_weight("language_model.lm_head.weight");
       names.head_ = inner ? "language_model.lm_head." : "lm_head.";
       bool outer = checkpoint.find("model.vision_tower.patch_conv.weight") != nullptr;
       names.vision_prefix_ = outer ? "model." : "";
+      bool mlx = checkpoint.find("vision_tower.vision_model.patch_conv.weight") != nullptr;
+      names.vision_model_ = mlx ? "vision_model." : "";
       return names;
     }
   }
@@ -130,6 +132,9 @@ std::string TensorNames::stored(const std::string& canonical) const {
   }
   if (starts_with(canonical, kText)) return text_prefix_ + canonical.substr(kText.size());
   if (starts_with(canonical, "lm_head.")) return head_ + canonical.substr(8);
+  if (starts_with(canonical, kVision)) {
+    return vision_prefix_ + std::string(kVision) + vision_model_ + canonical.substr(kVision.size());
+  }
   return vision_prefix_ + canonical;
 }
 
@@ -137,8 +142,11 @@ std::string canonical_tensor_name(const std::string& name) {
   std::string_view rest = name;
   if (starts_with(rest, "language_model.model.")) return std::string(kText) + name.substr(21);
   if (starts_with(rest, "language_model.lm_head.")) return name.substr(15);
+  if (starts_with(rest, "vision_tower.vision_model.")) {
+    return std::string(kVision) + name.substr(26);
+  }
   if (starts_with(rest, "model.")) rest.remove_prefix(6);
-  for (std::string_view known : {kText, std::string_view("vision_tower."),
+  for (std::string_view known : {kText, kVision,
                                  std::string_view("multi_modal_projector."),
                                  std::string_view("lm_head.")}) {
     if (starts_with(rest, known)) return std::string(rest);
@@ -186,18 +194,15 @@ Result<DecodedTensor> decode_tensor(const Checkpoint& checkpoint, const ModelCon
   if (canonical == "lm_head.weight" && config.tied) {
     stored = names.stored("language_model.embed_tokens.weight");
   }
-  const TensorView* tensor = checkpoint.find(stored);
-  if (tensor == nullptr) {
-    tensor = checkpoint.find(name);
-    stored = name;
-  }
-  if (tensor == nullptr) {
+  if (!checkpoint.has_weight(stored)) stored = name;
+  if (!checkpoint.has_weight(stored)) {
     return Error(ErrorCode::not_found, "tensor " + name + ": not in " + checkpoint.path() +
                                            "; `bise inspect --tensors` lists the names");
   }
   DecodedTensor out;
-  out.shape = tensor->shape;
-  if (tensor->shape.size() < 2) {
+  const TensorView* tensor = checkpoint.find(stored);
+  if (tensor != nullptr && tensor->shape.size() < 2) {
+    out.shape = tensor->shape;
     out.format = std::string(dtype_name(tensor->dtype));
     out.values = TRY(checkpoint.values(stored));
     return out;
@@ -205,7 +210,9 @@ Result<DecodedTensor> decode_tensor(const Checkpoint& checkpoint, const ModelCon
   WeightView view = TRY(matrix_view(checkpoint, stored));
   int64_t head = names.interleaved() ? rotary_head_of(canonical, config) : 0;
   if (head != 0 && view.rows % head == 0) view.order.interleaved_head = head;
-  out.format = std::string(weight_format(view.format).name);
+  out.shape = {view.rows, view.columns};
+  if (tensor != nullptr && tensor->shape.size() > 2) out.shape = tensor->shape;
+  out.format = describe_format(view);
   uint64_t count = 0;
   if (!checked_mul(static_cast<uint64_t>(view.rows), static_cast<uint64_t>(view.columns), &count) ||
       count > (uint64_t{1} << 33)) {

@@ -30,6 +30,7 @@ class TensorNames {
   std::string text_prefix_;    // hf: "model.language_model.", "language_model.model.", "model."
   std::string head_;           // hf: "lm_head.", "language_model.lm_head."
   std::string vision_prefix_;  // hf: "model." or ""
+  std::string vision_model_;   // hf: "vision_model." in MLX folders, else ""
 };
 
 // Any published HF spelling of a tensor name -> canonical.

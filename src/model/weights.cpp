@@ -17,12 +17,13 @@ struct Part {
 class Loader {
  public:
   Loader(const Checkpoint& checkpoint, const ModelConfig& config, TensorNames names,
-         Backend& backend, const std::function<bool(uint64_t, uint64_t)>& progress)
+         Backend& backend, const std::function<bool(uint64_t, uint64_t)>& progress, const Log& log)
       : checkpoint_(checkpoint),
         config_(config),
         names_(std::move(names)),
         backend_(backend),
-        progress_(progress) {}
+        progress_(progress),
+        log_(log) {}
 
   Result<ModelWeights> load() {
     const std::string text = "language_model.";
@@ -143,28 +144,43 @@ class Loader {
     return backend_.upload(values);
   }
 
+  // Makers of NVFP4 files give the matrices of one product one scale, as programs that join them
+  // need. Here each keeps its own; but the file is then not what its maker's own tools run.
+  void warn_of_global_scales(const std::vector<WeightView>& views) {
+    for (const WeightView& view : views) {
+      if (warned_ || view.format != FormatId::nvfp4 || views[0].format != FormatId::nvfp4) continue;
+      if (view.global_scale == views[0].global_scale) continue;
+      warned_ = true;
+      log_.warning(checkpoint_.path() + ": " + views[0].name + " and " + view.name +
+                   " have different global scales; each is used with its own, programs that run "
+                   "them as one matrix take one of the two");
+    }
+  }
+
   // The parts of one product, stacked. `columns` is shared.
   Result<Weight> linear(const std::vector<Part>& parts, int64_t columns,
                         const std::string& fields) {
     std::vector<WeightView> views;
     for (const Part& part : parts) {
-      const TensorView* tensor = TRY(find(part.name));
-      bool convolution = tensor->shape.size() == 4;
-      int64_t rows = tensor->shape.empty() ? 0 : tensor->shape[0];
-      int64_t width = rows == 0 ? 0 : tensor->num_elements() / rows;
-      if ((tensor->shape.size() != 2 && !convolution) || rows != part.rows || width != columns) {
-        return wrong_shape(*tensor, shape_text({part.rows, columns}), fields);
+      const std::string stored = names_.stored(part.name);
+      if (!checkpoint_.has_weight(stored)) TRY(find(part.name));  // the error of a missing tensor
+      WeightView view = TRY(matrix_view(checkpoint_, stored));
+      if (view.rows != part.rows || view.columns != columns) {
+        TensorView found;  // of what the codes stand for
+        found.name = stored;
+        found.shape = {view.rows, view.columns};
+        return wrong_shape(found, shape_text({part.rows, columns}), fields);
       }
-      WeightView view = TRY(matrix_view(checkpoint_, tensor->name));
       if (names_.interleaved()) view.order.interleaved_head = rotary_head_of(part.name, config_);
       views.push_back(std::move(view));
-      num_parameters_ += static_cast<uint64_t>(rows) * static_cast<uint64_t>(columns);
+      num_parameters_ += static_cast<uint64_t>(part.rows) * static_cast<uint64_t>(columns);
     }
+    warn_of_global_scales(views);
     Weight weight =
         TRY(backend_.pack_weight(views).with_context(checkpoint_.path() + ": " + views[0].name));
     for (const WeightView& view : views) {
-      read_bytes_ += view.codes.size();
-      if (!weight.is_mapped) checkpoint_.drop(view.codes);
+      read_bytes_ += view.codes.size() + view.scale.bytes.size() + view.zero.bytes.size();
+      if (!weight.is_mapped) checkpoint_.drop(view);
     }
     bytes_ += weight.bytes;
     if (progress_ && !progress_(read_bytes_, checkpoint_.total_bytes())) {
@@ -178,6 +194,8 @@ class Loader {
   TensorNames names_;
   Backend& backend_;
   const std::function<bool(uint64_t, uint64_t)>& progress_;
+  const Log& log_;
+  bool warned_ = false;
   uint64_t num_parameters_ = 0, bytes_ = 0, read_bytes_ = 0;
 };
 
@@ -185,9 +203,10 @@ class Loader {
 
 Result<ModelWeights> load_weights(const Checkpoint& checkpoint, const ModelConfig& config,
                                   Backend& backend,
-                                  const std::function<bool(uint64_t, uint64_t)>& progress) {
+                                  const std::function<bool(uint64_t, uint64_t)>& progress,
+                                  const Log& log) {
   TensorNames names = TRY(TensorNames::detect(checkpoint));
-  return Loader(checkpoint, config, std::move(names), backend, progress).load();
+  return Loader(checkpoint, config, std::move(names), backend, progress, log).load();
 }
 
 }  // namespace bise

@@ -44,6 +44,7 @@ struct ModelWeights {
 
 Result<ModelWeights> load_weights(const Checkpoint& checkpoint, const ModelConfig& config,
                                   Backend& backend,
-                                  const std::function<bool(uint64_t, uint64_t)>& progress);
+                                  const std::function<bool(uint64_t, uint64_t)>& progress,
+                                  const Log& log);
 
 }  // namespace bise

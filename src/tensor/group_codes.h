@@ -48,8 +48,8 @@ inline int32_t code_offset(const WeightView& w) { return int32_t{1} << (w.bits -
 uint32_t bias_bits(const WeightView& w, int64_t row, int64_t group);
 float bias_value(const WeightView& w, int64_t row, int64_t group);
 
-// What no weight may hold; reads every scale, zero point and bias. Errors (corrupt): a scale or bias
-// that is not finite, a zero point that is no code, a group index outside the groups.
+// What no weight may hold; reads every scale, zero point and bias. Errors (corrupt): a scale or
+// bias that is not finite, a zero point that is no code, a group index outside the groups.
 Result<void> check_group_parts(const WeightView& w);
 // Error (corrupt): an FP8 code of this row is not a number. Weights without FP8 codes have none.
 Result<void> check_codes(const WeightView& w, int64_t row);

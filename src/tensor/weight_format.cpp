@@ -108,8 +108,7 @@ std::string describe_format(const WeightView& w) {
     default: return name;
   }
   const std::string bits = std::to_string(w.bits);
-  const std::string group =
-      w.group == w.columns ? " per row" : " g" + std::to_string(w.group);
+  const std::string group = w.group == w.columns ? " per row" : " g" + std::to_string(w.group);
   return name + (w.format == FormatId::mlx_affine ? " " + bits + "-bit" : bits) + group;
 }
 

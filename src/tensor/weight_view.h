@@ -28,8 +28,9 @@ struct WeightView {
   Bytes codes;  // rows * row_bytes, row-major
   RowOrder order;
 
-  // FP8: weight = code * scale; per tensor ([], [1], [1,1]), per row ([rows], [rows,1]) or per block.
-  // Codes in groups: one scale per row and group, laid out as the format has it (group_codes.h).
+  // FP8: weight = code * scale; per tensor ([], [1], [1,1]), per row ([rows], [rows,1]) or per
+  // block. Codes in groups: one scale per row and group, laid out as the format has it
+  // (group_codes.h).
   TensorView scale;
   int64_t scale_block_rows =
       0;  // block scales: rows and columns that share a scale; 0 = not by block
@@ -37,13 +38,13 @@ struct WeightView {
   // Static activation quantisation: x is divided by it before the product. 0 = not given.
   float activation_scale = 0.0f;
 
-  // Formats whose codes share a scale in groups of columns. group_codes.h reads them, whatever their
-  // packing; other formats leave these as they are.
-  int32_t bits = 0;   // of one code
-  int64_t group = 0;  // columns that share a scale; `columns` when a row has one scale
+  // Formats whose codes share a scale in groups of columns. group_codes.h reads them, whatever
+  // their packing; other formats leave these as they are.
+  int32_t bits = 0;            // of one code
+  int64_t group = 0;           // columns that share a scale; `columns` when a row has one scale
   int32_t codes_per_word = 0;  // old INT files: this many codes in each 32-bit word; 0: no gaps
-  TensorView zero;         // zero points, or MLX's biases, as stored; without shape: none
-  int32_t zero_offset = 0;  // added to a stored zero point (1 in GPTQ's first version)
+  TensorView zero;             // zero points, or MLX's biases, as stored; without shape: none
+  int32_t zero_offset = 0;     // added to a stored zero point (1 in GPTQ's first version)
   TensorView group_index;  // I32 [columns]: the group of each column; without shape: column / group
   // NVFP4's scale of the whole matrix: multiplies the scales of the groups, or divides them.
   float global_scale = 1.0f;

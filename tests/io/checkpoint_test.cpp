@@ -83,7 +83,7 @@ TEST(checkpoint, every_tiny_checkpoint_opens_and_every_matrix_decodes) {
         std::vector<float> row(static_cast<size_t>(weight->columns));
         decode_row(*weight, weight->rows - 1, row);
         for (float value : row) ASSERT_TRUE(value > -1e3f && value < 1e3f) << name;
-        c.drop(weight->codes);
+        c.drop(*weight);
       }
       EXPECT_EQ(bytes, c.total_bytes());
       EXPECT_EQ(at.log, "");

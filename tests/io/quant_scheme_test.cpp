@@ -61,11 +61,13 @@ TEST(quant_scheme, what_is_not_read_is_refused_by_name) {
     expect_error(scheme, name);
     EXPECT_EQ(scheme.error().code(), ErrorCode::unsupported);
   };
-  refused(R"({"quant_method":"bitsandbytes","load_in_4bit":true})", "quant_method: found \"bitsandbytes\"");
+  refused(R"({"quant_method":"bitsandbytes","load_in_4bit":true})",
+          "quant_method: found \"bitsandbytes\"");
   refused(R"({"quant_method":"awq","bits":4,"version":"marlin"})", "version: found \"marlin\"");
   refused(R"({"quant_method":"gptq","bits":4,"checkpoint_format":"marlin"})",
           "checkpoint_format: found \"marlin\"");
-  refused(R"({"quant_method":"modelopt","quant_algo":"W4A8_AWQ"})", "quant_algo: found \"W4A8_AWQ\"");
+  refused(R"({"quant_method":"modelopt","quant_algo":"W4A8_AWQ"})",
+          "quant_algo: found \"W4A8_AWQ\"");
   const std::string ct = R"({"quant_method":"compressed-tensors",)";
   refused(ct + R"("format":"nvfp4-e5m3-pack-quantized"})", "found \"nvfp4-e5m3-pack-quantized\"");
   refused(ct + R"("format":"marlin-24"})", "found \"marlin-24\"");
@@ -91,7 +93,8 @@ TEST(quant_scheme, broken_configs_are_refused) {
   }
   const std::string ct = R"({"quant_method":"compressed-tensors","config_groups":{"g":{"weights":)";
   expect_error(hf(ct + R"({"num_bits":9}}}})"), "num_bits: found 9, expected 1 to 8");
-  expect_error(hf(ct + R"({"num_bits":4,"group_size":-2}}}})"), "group_size: found -2, expected -1");
+  expect_error(hf(ct + R"({"num_bits":4,"group_size":-2}}}})"),
+               "group_size: found -2, expected -1");
   expect_error(hf(ct + R"({"num_bits":4,"group_size":1048577}}}})"), "group_size: found 1048577");
   expect_error(hf(ct + R"({"num_bits":4},"targets":[4]}}})"), "targets: expected names");
   expect_error(hf(R"({"quant_method":"gptq","bits":"4"})"), "bits: expected");

@@ -70,22 +70,96 @@ void make_finite(const PartCase& part, uint64_t seed, uint64_t stream, std::vect
 
 }  // namespace
 
+std::vector<std::byte>& RandomWeights::random_bytes(uint64_t count, uint64_t seed, uint64_t stream) {
+  auto bytes = std::make_unique<std::vector<std::byte>>(count);
+  for (size_t k = 0; k < bytes->size(); k += 8) {
+    const uint64_t bits = random_bits(seed, stream, k);
+    std::memcpy(&(*bytes)[k], &bits, std::min<size_t>(8, bytes->size() - k));
+  }
+  parts_.push_back(std::move(bytes));
+  return *parts_.back();
+}
+
+WeightView RandomWeights::grouped(const PartCase& part, int64_t columns, uint64_t seed, uint64_t stream) {
+  const auto id = part.format;
+  const bool fp4 = id == FormatId::nvfp4 || id == FormatId::mxfp4, across = id == FormatId::gptq || id == FormatId::awq;
+  WeightView w;
+  w.name = "grouped";
+  w.format = id;
+  w.rows = part.rows;
+  w.columns = columns;
+  w.bits = fp4 ? 4 : id == FormatId::mxfp8 || id == FormatId::int8_plain ? 8 : part.bits;
+  w.group = id == FormatId::nvfp4 ? 16 : id == FormatId::mxfp4 || id == FormatId::mxfp8 ? 32 : part.group;
+  if (w.group == 0) w.group = columns;
+  const int64_t groups = columns / w.group;
+  // Words of AWQ hold eight rows; those that are left over belong to nobody.
+  auto words = [&](int64_t count) { return (count * w.bits + 31) / 32; };
+  const uint64_t code_bytes = static_cast<uint64_t>(id == FormatId::awq ? columns * (part.rows + 7) / 8 * 4
+                                                    : across            ? words(columns) * part.rows * 4
+                                                                        : words(columns) * part.rows * 4);
+  std::vector<std::byte>& codes = random_bytes(code_bytes, seed, stream);
+  if (id == FormatId::mxfp8) {
+    for (std::byte& code : codes) if ((code & std::byte{0x7F}) == std::byte{0x7F}) code ^= std::byte{1};
+  }
+  w.codes = codes;
+  codes_.push_back(&codes);
+  auto scales = [&](TensorView& view, DType type, float low, float high) {
+    view.name = "scales";
+    view.dtype = type;
+    view.shape = across ? std::vector<int64_t>{groups, part.rows} : std::vector<int64_t>{part.rows, groups};
+    const size_t width = dtype_bytes(type), count = static_cast<size_t>(groups * part.rows);
+    std::vector<std::byte>& bytes = random_bytes(count * width, seed, stream + 3);
+    double largest = 0.0;
+    for (size_t n = 0; n < count; ++n) {
+      float value = low + (high - low) * std::fabs(draw(seed, stream + 5, n));
+      if (n % 3 == 1) value = -value;
+      if (type == DType::bf16) put(bytes, 2 * n, f32_to_bf16(value));
+      else if (type == DType::f16) put(bytes, 2 * n, f32_to_f16(value));
+      else if (type == DType::f32) put(bytes, 4 * n, value);
+      else if (id == FormatId::nvfp4) put(bytes, n, f32_to_e4m3(value * 1e4f));
+      else put(bytes, n, static_cast<uint8_t>(118 + n % 7));
+      largest = std::max(largest, std::fabs(double{value}));
+    }
+    view.bytes = bytes;
+    return largest * 1.01;
+  };
+  const DType type = id == FormatId::nvfp4 ? DType::f8_e4m3 : id == FormatId::mxfp4 || id == FormatId::mxfp8 ? DType::f8_e8m0 : part.scale_type;
+  double minimum = scales(w.scale, type, 0.001f, 0.01f) * (1 << w.bits);
+  if (id == FormatId::nvfp4) {
+    w.global_scale = part.has_zero ? 1.0f / 5983.7f : 5952.0f;
+    w.global_divides = !part.has_zero;
+  }
+  if (id == FormatId::mlx_affine) {
+    minimum = scales(w.zero, part.scale_type, 0.01f, 0.3f);
+  } else if (part.has_zero && !fp4) {
+    w.zero.name = "zeros";
+    w.zero.dtype = DType::i32;
+    w.zero.shape = across ? std::vector<int64_t>{groups, words(part.rows)} : std::vector<int64_t>{words(part.rows), groups};
+    w.zero.bytes = random_bytes(static_cast<uint64_t>(groups * words(part.rows) * 4), seed, stream + 7);
+  } else {
+    minimum = 0.0;
+  }
+  largest_minimum_.push_back(minimum);
+  return w;
+}
+
 RandomWeights::RandomWeights(const std::vector<PartCase>& parts, int64_t columns, uint64_t seed) {
   for (size_t i = 0; i < parts.size(); ++i) {
     const PartCase& part = parts[i];
     const uint64_t stream = 1000 * (i + 1);
     const WeightFormat& format = weight_format(part.format);
-    const uint64_t row_bytes = weight_row_bytes(format, columns).value();
-    auto codes = std::make_unique<std::vector<std::byte>>(row_bytes * static_cast<uint64_t>(part.rows));
-    for (size_t k = 0; k < codes->size(); k += 8) {
-      const uint64_t bits = random_bits(seed, stream, k);
-      std::memcpy(&(*codes)[k], &bits, std::min<size_t>(8, codes->size() - k));
+    if (format.block_bytes == 0) {
+      views_.push_back(grouped(part, columns, seed, stream));
+      views_.back().order.interleaved_head = part.interleaved_head;
+      continue;
     }
-    make_finite(part, seed, stream, *codes);
-    WeightView view = make_weight_view(part.format, part.rows, columns, *codes, "part" + std::to_string(i)).value();
+    const uint64_t row_bytes = weight_row_bytes(format, columns).value();
+    std::vector<std::byte>& codes = random_bytes(row_bytes * static_cast<uint64_t>(part.rows), seed, stream);
+    codes_.push_back(&codes);
+    make_finite(part, seed, stream, codes);
+    WeightView view = make_weight_view(part.format, part.rows, columns, codes, "part" + std::to_string(i)).value();
     view.order.interleaved_head = part.interleaved_head;
     view.activation_scale = part.activation_scale;
-    auto scales = std::make_unique<std::vector<std::byte>>();
     if (part.format == FormatId::fp8_e4m3) {
       constexpr int64_t kScaleBlock = 128;
       const int64_t scale_rows = part.scales == Fp8Scales::tensor ? 1
@@ -96,33 +170,74 @@ RandomWeights::RandomWeights(const std::vector<PartCase>& parts, int64_t columns
       view.scale.dtype = part.scales == Fp8Scales::row ? DType::bf16 : DType::f32;
       if (part.scales == Fp8Scales::block) view.scale_block_rows = view.scale_block_columns = kScaleBlock;
       const size_t width = dtype_bytes(view.scale.dtype), count = static_cast<size_t>(scale_rows * scale_columns);
-      scales->resize(count * width);
+      std::vector<std::byte>& scales = random_bytes(count * width, seed, stream + 3);
       for (size_t n = 0; n < count; ++n) {
         const float scale = 0.001f + 0.01f * std::fabs(draw(seed, stream + 9, n));
-        if (width == 2) put(*scales, 2 * n, f32_to_bf16(scale));
-        else put(*scales, 4 * n, scale);
+        if (width == 2) put(scales, 2 * n, f32_to_bf16(scale));
+        else put(scales, 4 * n, scale);
       }
-      view.scale.bytes = *scales;
+      view.scale.bytes = scales;
     }
     double minimum = 0.0;
     const BlockFields* fields = fields_of(part.format);
     if (fields != nullptr && fields->minimum != 0) {
-      for (size_t at = 0; at < codes->size(); at += static_cast<size_t>(format.block_bytes)) {
+      for (size_t at = 0; at < codes.size(); at += static_cast<size_t>(format.block_bytes)) {
         minimum = std::max(minimum, fields->largest_factor *
-                                        std::fabs(double{f16_to_f32(load_le<uint16_t>(&(*codes)[at + fields->minimum]))}));
+                                        std::fabs(double{f16_to_f32(load_le<uint16_t>(&codes[at + fields->minimum]))}));
       }
     }
-    codes_.push_back(std::move(codes));
-    scales_.push_back(std::move(scales));
     views_.push_back(std::move(view));
     largest_minimum_.push_back(minimum);
   }
 }
 
+namespace {
+
+// Every width, kind of group, of scale and of zero point, once.
+void add_grouped(FormatId id, int64_t rows, std::vector<PartCase>& parts) {
+  auto add = [&](int32_t bits, int64_t group, DType scale, bool has_zero) {
+    PartCase part;
+    part.format = id;
+    part.rows = rows;
+    part.bits = bits;
+    part.group = group;
+    part.scale_type = scale;
+    part.has_zero = has_zero;
+    parts.push_back(part);
+  };
+  switch (id) {
+    case FormatId::int_packed:
+      for (int32_t bits = 1; bits <= 8; ++bits) {
+        add(bits, bits % 2 == 0 ? 128 : 32, DType::bf16, false);
+        add(bits, bits % 3 == 0 ? 0 : 64, DType::f16, true);
+      }
+      add(4, 0, DType::f32, false);
+      add(4, 16, DType::bf16, true);  // no tile: half a block
+      return;
+    case FormatId::mlx_affine:
+      for (int32_t bits : {2, 3, 4, 5, 6, 8}) add(bits, 32 << bits % 3, bits == 6 ? DType::f16 : DType::bf16, false);
+      return;
+    case FormatId::gptq:
+      for (int32_t bits : {2, 3, 4, 8}) add(bits, bits == 3 ? 0 : 32, DType::f16, bits != 8);
+      return;
+    case FormatId::awq: return add(4, 128, DType::f16, true);
+    case FormatId::nvfp4:
+      add(4, 16, DType::f8_e4m3, false);
+      add(4, 16, DType::f8_e4m3, true);
+      return;
+    default: add(8, 32, DType::bf16, false);
+  }
+}
+
+}  // namespace
+
 std::vector<PartCase> every_format(int64_t rows) {
   std::vector<PartCase> parts;
   for (const WeightFormat& format : weight_formats()) {
-    if (format.block_bytes == 0) continue;  // several tensors: group_codes.h
+    if (format.block_bytes == 0) {
+      add_grouped(format.id, rows, parts);
+      continue;
+    }
     parts.push_back({format.id, rows});
     if (format.id != FormatId::fp8_e4m3) continue;
     parts.push_back({format.id, rows, Fp8Scales::row});
@@ -135,6 +250,10 @@ std::string part_name(const PartCase& part) {
   std::string name(weight_format(part.format).name);
   if (part.format == FormatId::fp8_e4m3) {
     name += part.scales == Fp8Scales::tensor ? "/tensor" : part.scales == Fp8Scales::row ? "/row" : "/block";
+  }
+  if (weight_format(part.format).block_bytes == 0) {
+    name += "/" + std::to_string(part.bits) + " bits g" + std::to_string(part.group) + (part.has_zero ? " zero" : "") +
+            " " + std::string(dtype_name(part.scale_type));
   }
   if (part.interleaved_head != 0) name += "/interleaved " + std::to_string(part.interleaved_head);
   return name;
@@ -173,7 +292,9 @@ void add_products(std::vector<OpCase>& cases) {
   size_t turn = 0;
   for (const PartCase& part : every_format(0)) {
     const int32_t block = weight_format(part.format).block_elements;
-    std::vector<int64_t> columns = block == 1    ? std::vector<int64_t>{1, 2, 15, 16, 17, 129, 576, 12288}
+    std::vector<int64_t> columns = weight_format(part.format).block_bytes == 0
+                                       ? std::vector<int64_t>{128, 384, 12288}
+                                   : block == 1    ? std::vector<int64_t>{1, 2, 15, 16, 17, 129, 576, 12288}
                                    : block == 32 ? std::vector<int64_t>{32, 96, 576, 1536, 12288}
                                                  : std::vector<int64_t>{256, 768, 1536, 12288};
     for (int64_t k : columns) {

@@ -26,6 +26,11 @@ struct PartCase {
   Fp8Scales scales = Fp8Scales::tensor;
   int64_t interleaved_head = 0;
   float activation_scale = 0.0f;
+  // Codes in groups (group_codes.h).
+  int32_t bits = 0;
+  int64_t group = 0;  // 0: a scale per row
+  DType scale_type = DType::bf16;
+  bool has_zero = false;  // zero points, or the other direction of NVFP4's scale of the matrix
 };
 struct SequenceCase {
   int32_t id = 0;          // names the random values of its tokens
@@ -64,7 +69,12 @@ class RandomWeights {
   double largest_minimum(size_t index) const { return largest_minimum_[index]; }
 
  private:
-  std::vector<std::unique_ptr<std::vector<std::byte>>> codes_, scales_;
+  std::vector<std::byte>& random_bytes(uint64_t count, uint64_t seed, uint64_t stream);
+  // A weight whose codes and scales are tensors of their own; the largest minimum is added.
+  WeightView grouped(const PartCase& part, int64_t columns, uint64_t seed, uint64_t stream);
+
+  std::vector<std::unique_ptr<std::vector<std::byte>>> parts_;
+  std::vector<std::vector<std::byte>*> codes_;
   std::vector<WeightView> views_;
   std::vector<double> largest_minimum_;
 };

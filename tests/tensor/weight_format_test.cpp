@@ -118,7 +118,8 @@ TEST(weight_format, every_golden_decodes_exactly) {
       const int64_t step = format.block_elements;
       const int64_t row = static_cast<int64_t>(random() % kRows);
       const int64_t first = static_cast<int64_t>(random() % (kColumns / step)) * step;
-      const int64_t count = (1 + static_cast<int64_t>(random() % ((kColumns - first) / step))) * step;
+      const int64_t count =
+          (1 + static_cast<int64_t>(random() % ((kColumns - first) / step))) * step;
       std::vector<float> part(static_cast<size_t>(count));
       format.decode(*weight, row, first, part);
       for (int64_t i = 0; i < count; ++i) {
@@ -130,10 +131,10 @@ TEST(weight_format, every_golden_decodes_exactly) {
     ++tested;
   }
   EXPECT_EQ(tested, 59);
-  for (const char* name : {"INT4 g128", "INT8 g128", "INT3 g128", "GPTQ INT4 g128", "AWQ INT4 g128",
-                           "MLX 4-bit g64", "MLX 3-bit g64", "MLX 6-bit g64", "MLX 4-bit g32",
-                           "MLX 4-bit g128", "MLX 8-bit g32", "MLX 5-bit g128", "MLX 2-bit g64",
-                           "NVFP4", "MXFP4", "MXFP8", "FP8"}) {
+  for (const char* name :
+       {"INT4 g128", "INT8 g128", "INT3 g128", "GPTQ INT4 g128", "AWQ INT4 g128", "MLX 4-bit g64",
+        "MLX 3-bit g64", "MLX 6-bit g64", "MLX 4-bit g32", "MLX 4-bit g128", "MLX 8-bit g32",
+        "MLX 5-bit g128", "MLX 2-bit g64", "NVFP4", "MXFP4", "MXFP8", "FP8"}) {
     EXPECT_EQ(names.count(name), 1u) << name;
   }
 }

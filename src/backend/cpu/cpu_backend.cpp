@@ -323,8 +323,8 @@ void CpuBackend::tile_product(const WeightSegment& s, int64_t tile, MatrixView x
       float* to = y.row_f32(token + i) + s.first_row + first;
       float* from = out + i * kTileRows;
       if (!s.row_factors.empty()) {
-        const float* factors = &s.row_factors[static_cast<size_t>(first)];
-        for (int64_t r = 0; r < count; ++r) from[r] *= factors[r];
+        const RowFactor* factors = &s.row_factors[static_cast<size_t>(first)];
+        for (int64_t r = 0; r < count; ++r) from[r] = from[r] * factors[r].times / factors[r].over;
       }
       if (accumulate) {
         for (int64_t r = 0; r < count; ++r) to[r] += from[r];

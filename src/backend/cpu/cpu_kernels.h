@@ -39,7 +39,7 @@ struct CpuKernels {
   const char* name;
 
   // out[t * 16 + r] = sum over columns of tile row r times x row t. num_tokens in [1, kMaxTokens].
-  // e4m3 codes count for 2^-8 of their value; the factors of the rows make up for it.
+  // Block scales in e4m3 count for 2^-8 of their value; the factors of the rows make up for it.
   void (*linear_float)(const FloatTile& layout, const uint8_t* tile, int64_t columns, const float* x,
                        int64_t x_stride, int num_tokens, float* out);
   void (*linear_int)(const IntTile& layout, const uint8_t* tile, int64_t columns,

@@ -10,116 +10,110 @@ inline void prefetch(const uint8_t* p, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + kPrefetchBytes + i);
 }
 
-// Calls run<kTokens>(first token) for groups of four and the rest.
+// Calls run<kTokens>(first token) for groups of four, two and one.
 template <class Run>
 inline void in_groups(int num_tokens, Run run) {
   int t = 0;
   for (; t + kTokensAtOnce <= num_tokens; t += kTokensAtOnce) run.template operator()<4>(t);
-  switch (num_tokens - t) {
-    case 3: run.template operator()<3>(t); break;
-    case 2: run.template operator()<2>(t); break;
-    case 1: run.template operator()<1>(t); break;
-    default: break;
+  if (t + 2 <= num_tokens) {
+    run.template operator()<2>(t);
+    t += 2;
   }
+  if (t < num_tokens) run.template operator()<1>(t);
 }
 
 // 16 scales as float32.
-inline F load_scales(ScaleType type, const uint8_t* p) {
+inline F load_scales(TileScale type, const uint8_t* p) {
   switch (type) {
-    case ScaleType::f16: return f_from_f16(reinterpret_cast<const uint16_t*>(p));
-    case ScaleType::bf16: return f_from_bf16(reinterpret_cast<const uint16_t*>(p));
-    case ScaleType::f32: return f_load(reinterpret_cast<const float*>(p));
-    case ScaleType::e8m0: return f_from_e8m0(p);
-    case ScaleType::none: break;
+    case TileScale::f16: return f_from_f16(reinterpret_cast<const uint16_t*>(p));
+    case TileScale::bf16: return f_from_bf16(reinterpret_cast<const uint16_t*>(p));
+    case TileScale::f32: return f_load(reinterpret_cast<const float*>(p));
+    case TileScale::e8m0: return f_from_e8m0(p);
+    case TileScale::none: break;
   }
   return f_set1(1.0f);
 }
 
-// --- Float tiles. 16 lanes are 8 rows of a pair of columns; even and odd columns have sums of their
-// own, joined at the end of a group.
+// --- Float tiles. Even and odd columns have sums of their own, joined at the end of a group.
 
+// Two columns of 16 rows.
 template <FloatCodes kCodes>
-inline F load_pairs(const uint8_t* p) {
-  if constexpr (kCodes == FloatCodes::f32) return f_load(reinterpret_cast<const float*>(p));
-  else if constexpr (kCodes == FloatCodes::f16) return f_from_f16(reinterpret_cast<const uint16_t*>(p));
-  else if constexpr (kCodes == FloatCodes::bf16) return f_from_bf16(reinterpret_cast<const uint16_t*>(p));
-  else return f_from_e4m3_256th(p);
+inline void load_two(const uint8_t* p, F* even, F* odd) {
+  if constexpr (kCodes == FloatCodes::f32) {
+    *even = f_load(reinterpret_cast<const float*>(p));
+    *odd = f_load(reinterpret_cast<const float*>(p) + kTileRows);
+  } else if constexpr (kCodes == FloatCodes::f16) {
+    *even = f_from_f16(reinterpret_cast<const uint16_t*>(p));
+    *odd = f_from_f16(reinterpret_cast<const uint16_t*>(p) + kTileRows);
+  } else if constexpr (kCodes == FloatCodes::bf16) {
+    f_two_from_bf16(p, even, odd);
+  } else {
+    f_two_from_e4m3(p, even, odd);
+  }
 }
 
-// The sums of `columns` columns of a tile for one or two tokens: x[t] are their inputs.
+// The sums of `columns` columns of a tile for one or two tokens: x[t] are their inputs. (An odd last
+// column is paired with zeros.)
 template <FloatCodes kCodes, int kTokens>
 inline void group_sums_few(const uint8_t* tile, int64_t columns, const float* const* x, F* sums) {
-  constexpr int64_t kHalf = kTileRows * code_bytes(kCodes);  // bytes of 8 rows of a pair
-  F low[kTokens], high[kTokens];
-  for (int t = 0; t < kTokens; ++t) low[t] = high[t] = f_set1(0.0f);
+  constexpr int64_t kBytes = kTileRows * code_bytes(kCodes);  // of one column
+  F even[kTokens], odd[kTokens], a, b;
+  for (int t = 0; t < kTokens; ++t) even[t] = odd[t] = f_set1(0.0f);
   int64_t k = 0;
   for (; k + 2 <= columns; k += 2) {
-    const uint8_t* p = tile + k * kHalf;
-    prefetch(p, 2 * kHalf);
-    F a = load_pairs<kCodes>(p), b = load_pairs<kCodes>(p + kHalf);
+    prefetch(tile + k * kBytes, 2 * kBytes);
+    load_two<kCodes>(tile + k * kBytes, &a, &b);
     for (int t = 0; t < kTokens; ++t) {
-      const F pair = f_set_pair(x[t] + k);
-      low[t] = f_fma(a, pair, low[t]);
-      high[t] = f_fma(b, pair, high[t]);
+      even[t] = f_fma(a, f_set1(x[t][k]), even[t]);
+      odd[t] = f_fma(b, f_set1(x[t][k + 1]), odd[t]);
     }
   }
   if (k < columns) {
-    const uint8_t* p = tile + k * kHalf;
-    F a = load_pairs<kCodes>(p), b = load_pairs<kCodes>(p + kHalf);
-    for (int t = 0; t < kTokens; ++t) {
-      const float last[2] = {x[t][k], 0.0f};
-      low[t] = f_fma(a, f_set_pair(last), low[t]);
-      high[t] = f_fma(b, f_set_pair(last), high[t]);
-    }
+    load_two<kCodes>(tile + k * kBytes, &a, &b);
+    for (int t = 0; t < kTokens; ++t) even[t] = f_fma(a, f_set1(x[t][k]), even[t]);
   }
-  for (int t = 0; t < kTokens; ++t) sums[t] = f_add_pairs(low[t], high[t]);
+  for (int t = 0; t < kTokens; ++t) sums[t] = f_add(even[t], odd[t]);
 }
 
-// sums[t] += 8 rows of `columns` float columns (w: 32 floats a pair, the 8 rows first) times kTokens tokens.
+// sums[t] += every second of `columns` float columns times kTokens tokens.
 template <int kTokens>
-inline void add_pairs(const float* w, int64_t columns, const float* x, int64_t stride, float* sums) {
+inline void add_columns(const float* w, int64_t first, int64_t columns, const float* x, int64_t stride,
+                        float* sums) {
   F sum[kTokens];
   for (int t = 0; t < kTokens; ++t) sum[t] = f_load(sums + 2 * t * kTileRows);
-  int64_t k = 0;
-  for (; k + 2 <= columns; k += 2) {
+  for (int64_t k = first; k < columns; k += 2) {
     F a = f_load(w + k * kTileRows);
-    for (int t = 0; t < kTokens; ++t) sum[t] = f_fma(a, f_set_pair(x + t * stride + k), sum[t]);
-  }
-  if (k < columns) {
-    F a = f_load(w + k * kTileRows);
-    for (int t = 0; t < kTokens; ++t) {
-      const float last[2] = {x[t * stride + k], 0.0f};
-      sum[t] = f_fma(a, f_set_pair(last), sum[t]);
-    }
+    for (int t = 0; t < kTokens; ++t) sum[t] = f_fma(a, f_set1(x[t * stride + k]), sum[t]);
   }
   for (int t = 0; t < kTokens; ++t) f_store(sums + 2 * t * kTileRows, sum[t]);
 }
 
 // The same for many: columns become floats once for all tokens. The same sums in the same order for
-// each token. sums: [num_tokens][2][16] floats, low rows and high rows.
+// each token. sums: [num_tokens][2][16] floats, even and odd columns.
 template <FloatCodes kCodes>
 inline void group_sums_many(const uint8_t* tile, int64_t columns, const float* x, int64_t stride,
                             int num_tokens, float* sums) {
-  constexpr int64_t kHalf = kTileRows * code_bytes(kCodes);
-  constexpr int64_t kColumns = 64;  // even, so that pairs stay pairs
-  alignas(64) float w[(kColumns + 1) * kTileRows];
+  constexpr int64_t kBytes = kTileRows * code_bytes(kCodes);
+  constexpr int64_t kColumns = 64;  // even, so that a column's parity is that in the chunk
+  alignas(64) float w[kColumns * kTileRows];
   for (int i = 0; i < 2 * num_tokens; ++i) f_store(sums + i * kTileRows, f_set1(0.0f));
   for (int64_t first = 0; first < columns; first += kColumns) {
     const int64_t count = columns - first < kColumns ? columns - first : kColumns;
     for (int64_t k = 0; k < count; k += 2) {
-      const uint8_t* p = tile + (first + k) * kHalf;
-      prefetch(p, 2 * kHalf);
-      f_store(w + k * kTileRows, load_pairs<kCodes>(p));
-      f_store(w + (k + 1) * kTileRows, load_pairs<kCodes>(p + kHalf));
+      F a, b;
+      prefetch(tile + (first + k) * kBytes, 2 * kBytes);
+      load_two<kCodes>(tile + (first + k) * kBytes, &a, &b);
+      f_store(w + k * kTileRows, a);
+      f_store(w + (k + 1) * kTileRows, b);
     }
     in_groups(num_tokens, [&]<int kTokens>(int t) {
-      add_pairs<kTokens>(w, count, x + t * stride + first, stride, sums + 2 * t * kTileRows);
-      add_pairs<kTokens>(w + kTileRows, count, x + t * stride + first, stride, sums + (2 * t + 1) * kTileRows);
+      add_columns<kTokens>(w, 0, count, x + t * stride + first, stride, sums + 2 * t * kTileRows);
+      add_columns<kTokens>(w, 1, count, x + t * stride + first, stride, sums + (2 * t + 1) * kTileRows);
     });
   }
 }
 
-// Calls body(group's pairs, first column, columns, has scales, scales) for every group of a tile.
+// Calls body(group's columns, first column, number of columns, scales) for every group of a tile.
 template <FloatCodes kCodes, class Body>
 inline void each_float_group(const FloatTile& layout, const uint8_t* tile, int64_t columns, Body body) {
   const int64_t size = layout.group_columns == 0 ? columns : layout.group_columns;
@@ -135,7 +129,7 @@ inline void each_float_group(const FloatTile& layout, const uint8_t* tile, int64
 template <FloatCodes kCodes, int kTokens>
 void float_tile_few(const FloatTile& layout, const uint8_t* tile, int64_t columns, const float* x,
                     int64_t stride, float* out) {
-  const bool scaled = layout.scale != ScaleType::none;
+  const bool scaled = layout.scale != TileScale::none;
   F total[kTokens];
   for (int t = 0; t < kTokens; ++t) total[t] = f_set1(0.0f);
   each_float_group<kCodes>(layout, tile, columns, [&](const uint8_t* p, int64_t first, int64_t count, F scales) {
@@ -151,14 +145,14 @@ void float_tile_few(const FloatTile& layout, const uint8_t* tile, int64_t column
 template <FloatCodes kCodes>
 void float_tile_many(const FloatTile& layout, const uint8_t* tile, int64_t columns, const float* x,
                      int64_t stride, int num_tokens, float* out) {
-  const bool scaled = layout.scale != ScaleType::none;
+  const bool scaled = layout.scale != TileScale::none;
   float sums[kMaxTokens * 2 * kTileRows];
   for (int t = 0; t < num_tokens; ++t) f_store(out + t * kTileRows, f_set1(0.0f));
   each_float_group<kCodes>(layout, tile, columns, [&](const uint8_t* p, int64_t first, int64_t count, F scales) {
     group_sums_many<kCodes>(p, count, x + first, stride, num_tokens, sums);
     for (int t = 0; t < num_tokens; ++t) {
       const float* s = sums + 2 * t * kTileRows;
-      const F sum = f_add_pairs(f_load(s), f_load(s + kTileRows));
+      const F sum = f_add(f_load(s), f_load(s + kTileRows));
       f_store(out + t * kTileRows, scaled ? f_fma(sum, scales, f_load(out + t * kTileRows)) : sum);
     }
   });

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "tensor/decoders.h"
+#include "tensor/group_codes.h"
 #include "tensor/weight_format.h"
 
 namespace bise {
@@ -20,23 +20,6 @@ Placed find_row(const WeightSegment& segment, int64_t row) {
     row -= view.rows;
   }
   CHECK(false);
-}
-
-bool is_e4m3_nan(uint8_t code) { return (code & 0x7F) == 0x7F; }
-
-// Error: FP8 codes that are not numbers.
-Result<void> check_numbers(const Placed& placed) {
-  const WeightView& view = *placed.view;
-  if (view.format != FormatId::fp8_e4m3) return {};
-  const uint8_t* codes = row_bytes(view, weight_format(view.format), placed.row, 0);
-  int found = 0;
-  for (int64_t k = 0; k < view.columns; ++k) found |= is_e4m3_nan(codes[k]);
-  if (found == 0) return {};
-  int64_t column = 0;
-  while (!is_e4m3_nan(codes[column])) ++column;
-  return Error(ErrorCode::corrupt, "tensor " + view.name + ": the FP8 code at row " +
-                                       std::to_string(placed.row) + ", column " +
-                                       std::to_string(column) + " is not a number");
 }
 
 }  // namespace
@@ -64,7 +47,7 @@ std::vector<WeightSegment> plan_segments(std::span<const WeightView> parts, bool
     row += view.rows;
   }
   for (WeightSegment& s : segments) {
-    if (std::ranges::all_of(s.row_factors, [](float f) { return f == 1.0f; })) s.row_factors.clear();
+    if (std::ranges::all_of(s.row_factors, [](RowFactor f) { return f == RowFactor(); })) s.row_factors.clear();
   }
   return segments;
 }
@@ -75,7 +58,7 @@ Result<void> pack_tile(const WeightSegment& segment, int64_t columns, int64_t ti
   Placed placed[kTileRows];
   for (int lane = 0; lane < lanes; ++lane) {  // the rest of the last tile stays zero
     placed[lane] = find_row(segment, first_row + lane);
-    TRY(check_numbers(placed[lane]));
+    TRY(check_codes(*placed[lane].view, placed[lane].row));
   }
   for (int64_t k = 0; k < columns; k += kPackColumns) {
     for (int lane = 0; lane < lanes; ++lane) {
@@ -87,7 +70,8 @@ Result<void> pack_tile(const WeightSegment& segment, int64_t columns, int64_t ti
 }
 
 Result<void> check_stored_row(const WeightSegment& segment, int64_t row) {
-  return check_numbers(find_row(segment, row));
+  const Placed placed = find_row(segment, row);
+  return check_codes(*placed.view, placed.row);
 }
 
 void unpack_row(const PackedWeight& weight, int64_t row, std::span<float> out) {
@@ -102,7 +86,7 @@ void unpack_row(const PackedWeight& weight, int64_t row, std::span<float> out) {
     return;
   }
   const uint8_t* tile = segment->data + static_cast<uint64_t>(within / kTileRows) * segment->tile_bytes;
-  const float factor = segment->row_factors.empty() ? 1.0f : segment->row_factors[static_cast<size_t>(within)];
+  const RowFactor factor = segment->row_factors.empty() ? RowFactor() : segment->row_factors[static_cast<size_t>(within)];
   unpack_lane(*segment->tiles, tile, static_cast<int>(within % kTileRows), factor, out);
 }
 

@@ -23,7 +23,7 @@ struct WeightSegment {
   std::optional<TileFormat> tiles;    // engaged: `data` holds them
   uint64_t tile_bytes = 0;
   const uint8_t* data = nullptr;
-  std::vector<float> row_factors;     // of the kernel's sums, one per row; empty: all 1
+  std::vector<RowFactor> row_factors;  // of the kernel's sums; empty: all 1
 
   int64_t num_tiles() const { return (rows + kTileRows - 1) / kTileRows; }
 };

@@ -17,12 +17,6 @@ inline __m128i load_128(const void* p) { return _mm_loadu_si128(static_cast<cons
 inline __m128i load_64(const void* p) { return _mm_loadl_epi64(static_cast<const __m128i*>(p)); }
 
 inline F f_set1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
-inline F f_set_pair(const float* p) {
-  double pair;
-  memcpy(&pair, p, 8);
-  __m256 v = _mm256_castpd_ps(_mm256_set1_pd(pair));
-  return {v, v};
-}
 inline F f_load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
 inline void f_store(float* p, F a) { _mm256_storeu_ps(p, a.lo); _mm256_storeu_ps(p + 8, a.hi); }
 inline F f_add(F a, F b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
@@ -71,12 +65,34 @@ inline F f_from_e8m0(const uint8_t* p) {
   };
   return {half(p), half(p + 8)};
 }
-inline F f_add_pairs(F a, F b) {
-  auto rows = [](F x) {
-    __m256 sums = _mm256_hadd_ps(x.lo, x.hi);
-    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(sums), 0xD8));
-  };
-  return {rows(a), rows(b)};
+inline void f_two_from_words(__m256i lo, __m256i hi, F* even, F* odd) {
+  const __m256i upper = _mm256_set1_epi32(static_cast<int32_t>(0xFFFF0000));
+  *even = {_mm256_castsi256_ps(_mm256_slli_epi32(lo, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(hi, 16))};
+  *odd = {_mm256_castsi256_ps(_mm256_and_si256(lo, upper)), _mm256_castsi256_ps(_mm256_and_si256(hi, upper))};
+}
+inline void f_two_from_bf16(const uint8_t* p, F* even, F* odd) {
+  f_two_from_words(load_256(p), load_256(p + 32), even, odd);
+}
+// E4M3 as BF16, byte by byte. From magnitude 16 (exponent 2) on, the low byte is the code's low nibble
+// moved up and the high byte follows from the high nibble. Below, tables give what is missing.
+alignas(16) constexpr uint8_t kE4m3High[16] = {0x00, 0x3D, 0x3E, 0x3F, 0x40, 0x41, 0x42, 0x43,
+                                               0x80, 0xBD, 0xBE, 0xBF, 0xC0, 0xC1, 0xC2, 0xC3};
+alignas(16) constexpr uint8_t kE4m3SmallHigh[16] = {0x00, 0x3B, 0x3B, 0x3B, 0x3C, 0x3C, 0x3C, 0x3C,
+                                                    0x3C, 0x3C, 0x3C, 0x3C, 0x3C, 0x3C, 0x3C, 0x3C};
+alignas(16) constexpr uint8_t kE4m3SmallLow[16] = {0x00, 0x10, 0xA0, 0xF0, 0x40, 0x70, 0x20, 0x10,
+                                                   0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00};
+inline void f_two_from_e4m3(const uint8_t* p, F* even, F* odd) {
+  auto table = [](const uint8_t* t) { return _mm256_broadcastsi128_si256(load_128(t)); };
+  const __m256i codes = load_256(p);
+  // Bit 7 of the index is set from magnitude 16 on, and the shuffle then gives 0.
+  const __m256i small = _mm256_add_epi8(_mm256_and_si256(codes, _mm256_set1_epi8(0x7F)), _mm256_set1_epi8(0x70));
+  const __m256i nibble = _mm256_and_si256(_mm256_srli_epi16(codes, 4), _mm256_set1_epi8(15));
+  const __m256i high = _mm256_or_si256(_mm256_shuffle_epi8(table(kE4m3High), nibble),
+                                       _mm256_shuffle_epi8(table(kE4m3SmallHigh), small));
+  const __m256i low = _mm256_xor_si256(
+      _mm256_and_si256(_mm256_slli_epi16(codes, 4), _mm256_set1_epi8(static_cast<char>(0xF0))),
+      _mm256_shuffle_epi8(table(kE4m3SmallLow), small));
+  f_two_from_words(_mm256_unpacklo_epi8(low, high), _mm256_unpackhi_epi8(low, high), even, odd);
 }
 inline F f_from_i(I a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 

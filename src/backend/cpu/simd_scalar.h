@@ -33,8 +33,6 @@ inline float half_to_float(uint16_t bits) {
 }
 
 inline F f_set1(float x) { F r; BISE_LANES r.v[i] = x; return r; }
-// p[0], p[1], p[0], p[1], …
-inline F f_set_pair(const float* p) { F r; BISE_LANES r.v[i] = p[i % 2]; return r; }
 inline F f_load(const float* p) { F r; memcpy(r.v, p, 64); return r; }
 inline void f_store(float* p, F a) { memcpy(p, a.v, 64); }
 inline F f_add(F a, F b) { BISE_LANES a.v[i] += b.v[i]; return a; }
@@ -60,7 +58,7 @@ inline F f_from_bf16(const uint16_t* p) {
 }
 inline F f_from_f16(const uint16_t* p) { F r; BISE_LANES r.v[i] = half_to_float(p[i]); return r; }
 // An e4m3 code whose bits are moved to the places of a float16 is 2^-8 of its value there, subnormals
-// included: the caller multiplies his sum by 2^8.
+// included.
 inline F f_from_e4m3_256th(const uint8_t* p) {
   F r;
   BISE_LANES {
@@ -75,11 +73,26 @@ inline F f_from_e8m0(const uint8_t* p) {
   BISE_LANES { uint32_t u = p[i] == 0 ? 0x00400000u : uint32_t{p[i]} << 23; memcpy(&r.v[i], &u, 4); }
   return r;
 }
-// Sums of neighbours: lanes 0 and 1 of a, 2 and 3, … then those of b.
-inline F f_add_pairs(F a, F b) {
-  F r;
-  BISE_LANES { const F& from = i < 8 ? a : b; r.v[i] = from.v[2 * (i % 8)] + from.v[2 * (i % 8) + 1]; }
-  return r;
+// Two columns of a BF16 tile: element 2 r + j is row r, column j.
+inline void f_two_from_bf16(const uint8_t* p, F* even, F* odd) {
+  BISE_LANES {
+    uint32_t pair;
+    memcpy(&pair, p + 4 * i, 4);
+    const uint32_t low = pair << 16, high = pair & 0xFFFF0000u;
+    memcpy(&even->v[i], &low, 4);
+    memcpy(&odd->v[i], &high, 4);
+  }
+}
+// Two columns of an E4M3 tile: as BF16, but rows 4 to 7 and 8 to 11 have changed places.
+inline void f_two_from_e4m3(const uint8_t* p, F* even, F* odd) {
+  BISE_LANES {
+    const int at = i / 4 == 1 ? i + 4 : i / 4 == 2 ? i - 4 : i;
+    for (int j = 0; j < 2; ++j) {
+      const uint32_t code = p[2 * at + j];
+      (j == 0 ? even : odd)->v[i] =
+          half_to_float(static_cast<uint16_t>((code & 0x80u) << 8 | (code & 0x7Fu) << 7)) * 256.0f;
+    }
+  }
 }
 inline F f_from_i(I a) { F r; BISE_LANES r.v[i] = static_cast<float>(a.v[i]); return r; }
 

@@ -4,8 +4,11 @@
 // A weight is cut into tiles of 16 rows, so that the lanes of a vector belong to different outputs
 // and sums hardly ever run across lanes.
 //
-// Float tile: for every two columns 16 pairs, one per row (an odd last column is paired with zero):
-// element 2 r + j is row r, column k + j. This is also the order in which AMX wants BF16.
+// Float tile: two columns at a time (an odd last column is joined by zeros). Of row r and column j,
+//   F32, F16   are element 16 j + r
+//   BF16       element 2 r + j: a pair for every row, the order that AMX wants
+//   E4M3       element 2 r' + j, r' = r with rows 4 to 7 and 8 to 11 exchanged: where the in-lane
+//              interleaving of AVX2 puts them
 // With a scale per group of columns, scale[16] stands in front of each group.
 //
 // Integer tile: groups of blocks of 32 columns. In front of each group stands its header:
@@ -40,9 +43,9 @@ constexpr int kTileRows = 16;
 constexpr int kBlock = 32;
 constexpr int kMaxTokens = 32;  // of one call of a product
 
-enum class ScaleType : uint8_t { none, f16, bf16, f32, e8m0 };
-constexpr int scale_bytes(ScaleType type) {
-  return type == ScaleType::none ? 0 : type == ScaleType::f32 ? 4 : type == ScaleType::e8m0 ? 1 : 2;
+enum class TileScale : uint8_t { none, f16, bf16, f32, e8m0 };
+constexpr int scale_bytes(TileScale type) {
+  return type == TileScale::none ? 0 : type == TileScale::f32 ? 4 : type == TileScale::e8m0 ? 1 : 2;
 }
 
 enum class FloatCodes : uint8_t { f32, f16, bf16, e4m3 };
@@ -52,7 +55,7 @@ constexpr int code_bytes(FloatCodes codes) {
 
 struct FloatTile {
   FloatCodes codes = FloatCodes::f32;
-  ScaleType scale = ScaleType::none;
+  TileScale scale = TileScale::none;
   int64_t group_columns = 0;  // even; 0: no scales
 
   bool operator==(const FloatTile&) const = default;
@@ -70,7 +73,7 @@ enum class Minimum : uint8_t { none, value, zero_point };
 struct IntTile {
   IntCodes codes = IntCodes::u4;
   BlockScales block_scales = BlockScales::none;
-  ScaleType scale = ScaleType::f16;
+  TileScale scale = TileScale::f16;
   Minimum minimum = Minimum::none;
   int32_t offset = 0;        // what is subtracted from every code
   int64_t group_blocks = 1;  // blocks behind one header
@@ -118,8 +121,17 @@ constexpr int64_t tile_bytes(const FloatTile& t, int64_t columns) {
   const int64_t groups = t.group_columns == 0 ? 0 : (columns + t.group_columns - 1) / t.group_columns;
   return groups * kTileRows * scale_bytes(t.scale) + (columns + columns % 2) * kTileRows * code_bytes(t.codes);
 }
-// Where the pair of columns that holds `column` starts.
-constexpr int64_t pair_start(const FloatTile& t, int64_t column) {
+// The element of row `lane`, column `column` among its two columns.
+constexpr int element_of(FloatCodes codes, int lane, int64_t column) {
+  const int j = static_cast<int>(column % 2);
+  switch (codes) {
+    case FloatCodes::bf16: return 2 * lane + j;
+    case FloatCodes::e4m3: return 2 * (lane / 4 == 1 ? lane + 4 : lane / 4 == 2 ? lane - 4 : lane) + j;
+    default: return kTileRows * j + lane;
+  }
+}
+// Where the two columns that hold `column` start.
+constexpr int64_t column_start(const FloatTile& t, int64_t column) {
   const int64_t headers = t.group_columns == 0 ? 0 : column / t.group_columns + 1;
   return headers * kTileRows * scale_bytes(t.scale) + column / 2 * 2 * kTileRows * code_bytes(t.codes);
 }

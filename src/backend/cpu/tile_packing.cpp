@@ -4,6 +4,7 @@
 
 #include "base/float_types.h"
 #include "tensor/decoders.h"
+#include "tensor/group_codes.h"
 #include "tensor/weight_format.h"
 
 namespace bise {
@@ -142,6 +143,98 @@ struct Iq4XsSource : BlockSource {
   void codes(int64_t b, uint8_t* out) const { nibbles(at(b) + 8 + b % 8 * 16, out); }
 };
 
+// --- Codes and scales in tensors of their own (group_codes.h). 32 codes are `bits` words.
+
+template <int kBits>
+inline void dense_codes(const uint8_t* words, uint8_t* out) {
+  uint32_t w[kBits + 1];
+  std::memcpy(w, words, 4 * kBits);
+  w[kBits] = 0;
+  for (int i = 0; i < kBlock; ++i) {
+    const int at = i * kBits / 32, shift = i * kBits % 32;
+    const uint64_t two = w[at] | uint64_t{w[at + 1]} << 32;
+    out[i] = static_cast<uint8_t>((two >> shift) & ((1u << kBits) - 1));
+  }
+}
+template <>
+inline void dense_codes<4>(const uint8_t* words, uint8_t* out) {
+  for (int j = 0; j < 16; ++j) {
+    out[2 * j] = words[j] & 15;
+    out[2 * j + 1] = static_cast<uint8_t>(words[j] >> 4);
+  }
+}
+void dense_codes(int bits, const uint8_t* words, uint8_t* out) {
+  switch (bits) {
+    case 1: return dense_codes<1>(words, out);
+    case 2: return dense_codes<2>(words, out);
+    case 3: return dense_codes<3>(words, out);
+    case 4: return dense_codes<4>(words, out);
+    case 5: return dense_codes<5>(words, out);
+    case 6: return dense_codes<6>(words, out);
+    case 7: return dense_codes<7>(words, out);
+    default: std::memcpy(out, words, kBlock);
+  }
+}
+
+struct GroupSource {
+  const WeightView& w;
+  int64_t row;
+  int scale_width;
+  const uint8_t* words = nullptr;  // of the row, `stride` bytes apart; null: read code by code
+  int64_t stride = 4;
+  int bits;
+  int sign = 0;  // what makes a stored code a signed byte
+
+  GroupSource(const WeightView& view, int64_t r, const IntTile& t)
+      : w(view), row(r), scale_width(scale_bytes(t.scale)), bits(view.bits) {
+    const auto* codes = reinterpret_cast<const uint8_t*>(w.codes.data());
+    const int64_t stored = w.stored_row(row);
+    if (t.codes == IntCodes::s8) sign = 1 << (bits - 1);
+    if (code_kind(w) == CodeKind::e2m1) bits = 4;
+    if (w.format == FormatId::gptq) {
+      words = codes + 4 * stored;
+      stride = 4 * w.rows;
+    } else if (w.format != FormatId::awq && w.format != FormatId::nvfp4_gguf &&
+               w.format != FormatId::int8_plain && w.codes_per_word == 0) {
+      words = codes + stored * (w.columns * bits / 8);
+    }
+  }
+  int64_t group(int64_t b) const { return b * kBlock / w.group; }
+  void header(int64_t b, uint8_t* out) const {
+    if (scale_width == 0) return;
+    const uint32_t stored = scale_bits(w, row, group(b));
+    std::memcpy(out, &stored, static_cast<size_t>(scale_width));
+  }
+  void minimum(int64_t b, uint8_t* out) const {
+    switch (zero_kind(w)) {
+      case ZeroKind::none: break;
+      case ZeroKind::point: *out = static_cast<uint8_t>(zero_point(w, row, group(b))); break;
+      case ZeroKind::bias: {
+        const uint32_t stored = bias_bits(w, row, group(b));
+        std::memcpy(out, &stored, static_cast<size_t>(scale_width));
+      }
+    }
+  }
+  void block_scales(int64_t b, uint8_t* out) const {
+    if (scale_width != 0) return;  // NVFP4: two groups in a block
+    out[0] = static_cast<uint8_t>(scale_bits(w, row, 2 * b));
+    out[kTileRows] = static_cast<uint8_t>(scale_bits(w, row, 2 * b + 1));
+  }
+  void codes(int64_t b, uint8_t* out) const {
+    if (words == nullptr) {
+      read_codes(w, row, b * kBlock, kBlock, out);
+    } else if (stride == 4) {
+      dense_codes(bits, words + b * bits * 4, out);
+    } else {
+      uint8_t gathered[kBlock];
+      for (int i = 0; i < bits; ++i) std::memcpy(gathered + 4 * i, words + (b * bits + i) * stride, 4);
+      dense_codes(bits, gathered, out);
+    }
+    if (sign == 0) return;
+    for (int j = 0; j < kBlock; ++j) out[j] = static_cast<uint8_t>(out[j] - sign);
+  }
+};
+
 // --- Tiles.
 
 uint32_t word(const uint8_t* p) {
@@ -207,38 +300,47 @@ void pack_blocks(const Source& source, const IntTile& t, int64_t first, int64_t 
   }
 }
 
-// Pairs of columns of a float tile, `kWidth` bytes an element.
-template <int kWidth>
-void pack_pairs(const uint8_t* row, const FloatTile& t, int64_t first, int64_t end, int lane, uint8_t* tile) {
+template <FloatCodes kCodes>
+void pack_columns(const uint8_t* row, const FloatTile& t, int64_t first, int64_t end, int lane, uint8_t* tile) {
+  constexpr int kWidth = code_bytes(kCodes);
+  const int even = element_of(kCodes, lane, 0) * kWidth, odd = element_of(kCodes, lane, 1) * kWidth;
   const int64_t group = t.group_columns == 0 ? end : t.group_columns;
   for (int64_t k = first; k < end;) {
     const int64_t stop = t.group_columns == 0 ? end : std::min(end, (k / group + 1) * group);
-    uint8_t* out = tile + pair_start(t, k) + 2 * lane * kWidth;
-    for (; k + 2 <= stop; k += 2, out += 2 * kTileRows * kWidth) std::memcpy(out, row + k * kWidth, 2 * kWidth);
-    if (k < stop) std::memcpy(out, row + k++ * kWidth, kWidth);
+    uint8_t* out = tile + column_start(t, k);
+    for (; k + 2 <= stop; k += 2, out += 2 * kTileRows * kWidth) {
+      std::memcpy(out + even, row + k * kWidth, kWidth);
+      std::memcpy(out + odd, row + (k + 1) * kWidth, kWidth);
+    }
+    if (k < stop) std::memcpy(out + even, row + k++ * kWidth, kWidth);
   }
 }
 
-uint32_t scale_bits(const TensorView& scale, int64_t index) {
-  const std::byte* p = scale.bytes.data() + index * dtype_bytes(scale.dtype);
-  return scale.dtype == DType::f32 ? load_le<uint32_t>(p) : load_le<uint16_t>(p);
+// The stored scale of a group of columns of a float format.
+uint32_t float_scale_bits(const WeightView& w, int64_t row, int64_t group) {
+  if (has_group_codes(w.format)) return scale_bits(w, row, group);
+  const int64_t per_row = (w.columns + w.scale_block_columns - 1) / w.scale_block_columns;
+  const int64_t index = w.stored_row(row) / w.scale_block_rows * per_row + group;
+  const std::byte* p = w.scale.bytes.data() + index * dtype_bytes(w.scale.dtype);
+  return w.scale.dtype == DType::f32 ? load_le<uint32_t>(p) : load_le<uint16_t>(p);
 }
 
 void pack_float_row(const WeightView& w, int64_t row, const FloatTile& t, int64_t first, int64_t end,
                     int lane, uint8_t* tile) {
-  const uint8_t* from = row_bytes(w, weight_format(w.format), row, 0);
-  switch (code_bytes(t.codes)) {
-    case 4: pack_pairs<4>(from, t, first, end, lane, tile); break;
-    case 2: pack_pairs<2>(from, t, first, end, lane, tile); break;
-    default: pack_pairs<1>(from, t, first, end, lane, tile); break;
+  const uint8_t* from = reinterpret_cast<const uint8_t*>(w.codes.data()) +
+                        w.stored_row(row) * w.columns * code_bytes(t.codes);
+  switch (t.codes) {
+    case FloatCodes::f32: pack_columns<FloatCodes::f32>(from, t, first, end, lane, tile); break;
+    case FloatCodes::f16: pack_columns<FloatCodes::f16>(from, t, first, end, lane, tile); break;
+    case FloatCodes::bf16: pack_columns<FloatCodes::bf16>(from, t, first, end, lane, tile); break;
+    case FloatCodes::e4m3: pack_columns<FloatCodes::e4m3>(from, t, first, end, lane, tile); break;
   }
   if (t.group_columns == 0) return;
-  const int64_t per_row = (w.columns + t.group_columns - 1) / t.group_columns;
   const int64_t first_group = (first + t.group_columns - 1) / t.group_columns;
   for (int64_t g = first_group; g * t.group_columns < end; ++g) {
-    const uint32_t bits = scale_bits(w.scale, w.stored_row(row) / w.scale_block_rows * per_row + g);
+    const uint32_t bits = float_scale_bits(w, row, g);
     const int width = scale_bytes(t.scale);
-    uint8_t* header = tile + pair_start(t, g * t.group_columns) - kTileRows * width;
+    uint8_t* header = tile + column_start(t, g * t.group_columns) - kTileRows * width;
     std::memcpy(header + lane * width, &bits, static_cast<size_t>(width));
   }
 }
@@ -247,19 +349,19 @@ void pack_float_row(const WeightView& w, int64_t row, const FloatTile& t, int64_
 constexpr int8_t kE2m1[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
 constexpr int8_t kIq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
-float scale_at(ScaleType type, const uint8_t* scales, int lane) {
+float scale_at(TileScale type, const uint8_t* scales, int lane) {
   switch (type) {
-    case ScaleType::f16: return f16_to_f32(load_le<uint16_t>(scales + 2 * lane));
-    case ScaleType::bf16: return bf16_to_f32(load_le<uint16_t>(scales + 2 * lane));
-    case ScaleType::f32: return load_le<float>(scales + 4 * lane);
-    case ScaleType::e8m0: return e8m0_to_f32(scales[lane]);
-    case ScaleType::none: break;
+    case TileScale::f16: return f16_to_f32(load_le<uint16_t>(scales + 2 * lane));
+    case TileScale::bf16: return bf16_to_f32(load_le<uint16_t>(scales + 2 * lane));
+    case TileScale::f32: return load_le<float>(scales + 4 * lane);
+    case TileScale::e8m0: return e8m0_to_f32(scales[lane]);
+    case TileScale::none: break;
   }
   return 1.0f;
 }
 
 // The weights of one block by the decoders' own float steps.
-void unpack_block(const IntTile& t, const uint8_t* tile, int lane, int64_t block, float* out) {
+void unpack_block(const IntTile& t, const uint8_t* tile, int lane, int64_t block, RowFactor factor, float* out) {
   const uint8_t* header = tile + header_start(t, block);
   const uint8_t* p = tile + block_start(t, block);
   const uint8_t* codes = p + block_scale_bytes(t.block_scales);
@@ -285,7 +387,7 @@ void unpack_block(const IntTile& t, const uint8_t* tile, int lane, int64_t block
         out[j] = d * static_cast<float>(half & 15) * code - m * static_cast<float>(half >> 4);
         break;
       case BlockScales::e4m3_halves:
-        out[j] = 0.5f * code * e4m3_to_f32(half);
+        out[j] = 0.5f * code * (e4m3_to_f32(half) * (factor.times * 0x1p-8f) / factor.over);
         break;
     }
   }
@@ -297,11 +399,45 @@ uint64_t TileFormat::tile_bytes(int64_t columns) const {
   return static_cast<uint64_t>(integer ? bise::tile_bytes(ints, columns) : bise::tile_bytes(floats, columns));
 }
 
+namespace {
+
+// Integer codes whose groups are whole blocks.
+std::optional<TileFormat> tile_format_of_groups(const WeightView& w) {
+  const bool row_scale = w.group >= w.columns;
+  if (w.columns % kBlock != 0 || (!row_scale && w.group % kBlock != 0)) return std::nullopt;
+  for (int64_t k = 0; !w.group_index.shape.empty() && k < w.columns; ++k) {
+    if (group_of(w, k) != k / w.group) return std::nullopt;  // columns out of order
+  }
+  constexpr IntCodes kCodes[] = {IntCodes::u2, IntCodes::u2, IntCodes::u3, IntCodes::u4,
+                                 IntCodes::u5, IntCodes::u6, IntCodes::s8, IntCodes::s8};
+  IntTile t;
+  t.codes = kCodes[w.bits - 1];
+  const ScaleType scale = scale_type(w);
+  t.scale = scale == ScaleType::f16 ? TileScale::f16 : scale == ScaleType::bf16 ? TileScale::bf16 : TileScale::f32;
+  t.group_blocks = (row_scale ? w.columns : w.group) / kBlock;
+  // Codes of signed bytes are stored 2^(bits - 1) below their value.
+  const int32_t low = t.codes == IntCodes::s8 ? code_offset(w) : 0;
+  switch (zero_kind(w)) {
+    case ZeroKind::none: t.offset = code_offset(w) - low; break;
+    case ZeroKind::point:
+      t.minimum = Minimum::zero_point;
+      t.offset = -low;
+      break;
+    case ZeroKind::bias:
+      t.minimum = Minimum::value;
+      t.offset = -low;
+      break;
+  }
+  return TileFormat{true, {}, t};
+}
+
+}  // namespace
+
 std::optional<TileFormat> tile_format_of(const WeightView& w) {
   using enum BlockScales;
   auto of_float = [](FloatCodes codes) { return TileFormat{false, {codes}, {}}; };
   auto of_int = [](IntTile tile) { return TileFormat{true, {}, tile}; };
-  constexpr ScaleType kF16 = ScaleType::f16;
+  constexpr TileScale kF16 = TileScale::f16;
   constexpr Minimum kNone = Minimum::none, kValue = Minimum::value;
   switch (w.format) {
     case FormatId::f32: return of_float(FloatCodes::f32);
@@ -312,9 +448,9 @@ std::optional<TileFormat> tile_format_of(const WeightView& w) {
       if (w.scale_block_rows == 0) return format;
       if (w.scale_block_columns % 2 != 0) return std::nullopt;
       format.floats.group_columns = w.scale_block_columns;
-      format.floats.scale = w.scale.dtype == DType::bf16  ? ScaleType::bf16
-                            : w.scale.dtype == DType::f16 ? ScaleType::f16
-                                                          : ScaleType::f32;
+      format.floats.scale = w.scale.dtype == DType::bf16  ? TileScale::bf16
+                            : w.scale.dtype == DType::f16 ? TileScale::f16
+                                                          : TileScale::f32;
       return format;
     }
     case FormatId::q4_0: return of_int({IntCodes::u4, none, kF16, kNone, 8, 1});
@@ -329,20 +465,39 @@ std::optional<TileFormat> tile_format_of(const WeightView& w) {
     case FormatId::q6_k: return of_int({IntCodes::u6, i8_halves, kF16, kNone, 32, 8});
     case FormatId::iq4_nl: return of_int({IntCodes::iq4, none, kF16, kNone, 0, 1});
     case FormatId::iq4_xs: return of_int({IntCodes::iq4, i8, kF16, kNone, 0, 8});
-    case FormatId::mxfp4_gguf: return of_int({IntCodes::e2m1, none, ScaleType::e8m0, kNone, 12, 1});
+    case FormatId::mxfp4_gguf: return of_int({IntCodes::e2m1, none, TileScale::e8m0, kNone, 12, 1});
+    case FormatId::mxfp4:
+      if (w.columns % kBlock != 0) return std::nullopt;
+      return of_int({IntCodes::e2m1, none, TileScale::e8m0, kNone, 12, 1});
+    case FormatId::nvfp4:
+    case FormatId::nvfp4_gguf:
+      if (w.columns % kBlock != 0) return std::nullopt;
+      return of_int({IntCodes::e2m1, e4m3_halves, TileScale::none, kNone, 12, 1});
+    case FormatId::mxfp8: return TileFormat{false, {FloatCodes::e4m3, TileScale::e8m0, w.group}, {}};
+    case FormatId::int_packed:
+    case FormatId::int8_plain:
+    case FormatId::gptq:
+    case FormatId::awq:
+    case FormatId::mlx_affine: return tile_format_of_groups(w);
   }
   return std::nullopt;
 }
 
-float row_factor(const WeightView& w, int64_t row) {
-  if (w.format != FormatId::fp8_e4m3) return 1.0f;
-  return 256.0f * (w.scale_block_rows == 0 ? fp8_scale(w, row, 0) : 1.0f);
+// The kernels take e4m3 scales for 2^-8 of their value.
+RowFactor row_factor(const WeightView& w, int64_t row) {
+  switch (w.format) {
+    case FormatId::fp8_e4m3: return {w.scale_block_rows == 0 ? fp8_scale(w, row, 0) : 1.0f, 1.0f};
+    case FormatId::nvfp4:
+    case FormatId::nvfp4_gguf:
+      return w.global_divides ? RowFactor{256.0f, w.global_scale} : RowFactor{256.0f * w.global_scale, 1.0f};
+    default: return {};
+  }
 }
 
 void pack_row(const WeightView& w, int64_t row, const TileFormat& format, int64_t first, int64_t end,
               int lane, uint8_t* tile) {
   if (!format.integer) return pack_float_row(w, row, format.floats, first, end, lane, tile);
-  const BlockSource at{row_bytes(w, weight_format(w.format), row, 0)};
+  const BlockSource at{has_group_codes(w.format) ? nullptr : row_bytes(w, weight_format(w.format), row, 0)};
   auto pack = [&]<IntCodes kCodes>(const auto& source) {
     pack_blocks<kCodes>(source, format.ints, first / kBlock, end / kBlock, lane, tile);
   };
@@ -360,30 +515,41 @@ void pack_row(const WeightView& w, int64_t row, const TileFormat& format, int64_
     case FormatId::iq4_nl: return pack.template operator()<IntCodes::iq4>(NibbleSource<false, false>{at});
     case FormatId::iq4_xs: return pack.template operator()<IntCodes::iq4>(Iq4XsSource{at});
     case FormatId::mxfp4_gguf: return pack.template operator()<IntCodes::e2m1>(Mxfp4Source{at});
-    default: CHECK(false);
+    default: break;
+  }
+  const GroupSource groups(w, row, format.ints);
+  switch (format.ints.codes) {
+    case IntCodes::u2: return pack.template operator()<IntCodes::u2>(groups);
+    case IntCodes::u3: return pack.template operator()<IntCodes::u3>(groups);
+    case IntCodes::u4: return pack.template operator()<IntCodes::u4>(groups);
+    case IntCodes::u5: return pack.template operator()<IntCodes::u5>(groups);
+    case IntCodes::u6: return pack.template operator()<IntCodes::u6>(groups);
+    case IntCodes::s8: return pack.template operator()<IntCodes::s8>(groups);
+    case IntCodes::e2m1: return pack.template operator()<IntCodes::e2m1>(groups);
+    case IntCodes::iq4: CHECK(false);
   }
 }
 
-void unpack_lane(const TileFormat& format, const uint8_t* tile, int lane, float factor, std::span<float> out) {
+void unpack_lane(const TileFormat& format, const uint8_t* tile, int lane, RowFactor factor, std::span<float> out) {
   if (format.integer) {
     for (size_t b = 0; b < out.size() / kBlock; ++b) {
-      unpack_block(format.ints, tile, lane, static_cast<int64_t>(b), &out[b * kBlock]);
+      unpack_block(format.ints, tile, lane, static_cast<int64_t>(b), factor, &out[b * kBlock]);
     }
     return;
   }
   const FloatTile& t = format.floats;
   for (size_t k = 0; k < out.size(); ++k) {
     const int64_t column = static_cast<int64_t>(k);
-    const uint8_t* p = tile + pair_start(t, column) + (2 * lane + column % 2) * code_bytes(t.codes);
+    const uint8_t* p = tile + column_start(t, column) + element_of(t.codes, lane, column) * code_bytes(t.codes);
     switch (t.codes) {
       case FloatCodes::f32: out[k] = load_le<float>(p); break;
       case FloatCodes::f16: out[k] = f16_to_f32(load_le<uint16_t>(p)); break;
       case FloatCodes::bf16: out[k] = bf16_to_f32(load_le<uint16_t>(p)); break;
       case FloatCodes::e4m3: {
-        float scale = factor * 0x1p-8f;
+        float scale = factor.times;
         if (t.group_columns != 0) {
           const int64_t first = column / t.group_columns * t.group_columns;
-          scale = scale_at(t.scale, tile + pair_start(t, first) - kTileRows * scale_bytes(t.scale), lane);
+          scale = scale_at(t.scale, tile + column_start(t, first) - kTileRows * scale_bytes(t.scale), lane);
         }
         out[k] = e4m3_to_f32(*p) * scale;
         break;

@@ -21,8 +21,12 @@ struct TileFormat {
 
 // The tile layout of a format, or nothing when it has no fast kernel.
 std::optional<TileFormat> tile_format_of(const WeightView& weight);
-// What the products of row `row`, as the kernel gives them, are multiplied by.
-float row_factor(const WeightView& weight, int64_t row);
+// The products of a row, as the kernel gives them, are multiplied by `times` and divided by `over`.
+struct RowFactor {
+  float times = 1.0f, over = 1.0f;
+  bool operator==(const RowFactor&) const = default;
+};
+RowFactor row_factor(const WeightView& weight, int64_t row);
 
 // Columns that are packed at a time: a piece of a tile that stays in the nearest cache.
 constexpr int64_t kPackColumns = 256;
@@ -31,7 +35,7 @@ constexpr int64_t kPackColumns = 256;
 void pack_row(const WeightView& weight, int64_t row, const TileFormat& format, int64_t first,
               int64_t end, int lane, uint8_t* tile);
 // The weights of one lane, as the format's decoder gives them. `factor`: the row's row_factor().
-void unpack_lane(const TileFormat& format, const uint8_t* tile, int lane, float factor,
+void unpack_lane(const TileFormat& format, const uint8_t* tile, int lane, RowFactor factor,
                  std::span<float> out);
 
 }  // namespace bise
