@@ -147,8 +147,8 @@ class Backend {
   // The peak of this device's arithmetic as its kernels could use it, all threads, from about
   // `seconds` of multiplying in registers.
   virtual MatrixPeak measure_matrix_peak(double seconds) = 0;
-  // Whether products with weights of this format multiply 8-bit integers; else floats.
-  virtual bool multiplies_int8(FormatId format) const = 0;
+  // Whether products with such a weight multiply 8-bit integers; else floats.
+  virtual bool multiplies_int8(const WeightView& weight) const = 0;
 };
 
 // The best read bandwidth of this machine with these threads, GB/s (10^9), from `seconds` of reading

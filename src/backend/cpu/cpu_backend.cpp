@@ -161,11 +161,9 @@ class CpuBackend : public Backend {
   MatrixPeak measure_matrix_peak(double seconds) override {
     return measure_cpu_peak(kernels_, pool_, seconds);
   }
-  bool multiplies_int8(FormatId format) const override {
+  bool multiplies_int8(const WeightView& weight) const override {
     if (options_.precision == Precision::reference) return false;
-    WeightView view;
-    view.format = format;
-    const auto tiles = tile_format_of(view);
+    const auto tiles = tile_format_of(weight);
     return tiles && tiles->integer;
   }
 
