@@ -5,7 +5,7 @@ set -euo pipefail
 
 packages=(
   g++ clang-14 libclang-rt-14-dev llvm-14 clang-format-14 cmake ninja-build ccache  # compilers and build
-  nlohmann-json3-dev libcli11-dev libspdlog-dev libedit-dev                          # the program
+  nlohmann-json3-dev libcli11-dev libspdlog-dev libedit-dev liburing-dev             # the program
   libjpeg62-turbo-dev libpng-dev libwebp-dev libgif-dev                              # pictures
   libgtest-dev libbenchmark-dev libsimde-dev                                         # tests and benchmarks
   git python3 python3-pip ca-certificates                                            # scripts, the demo model

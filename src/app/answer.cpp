@@ -123,13 +123,22 @@ Speed measure_speed(const Session& session, const Generated& generated) {
   if (generated.prefill_seconds > 0) {
     speed.prompt_per_s = static_cast<double>(generated.prompt_tokens) / generated.prefill_seconds;
   }
+  const MemoryPlan& plan = session.model->memory_plan();
   int64_t steps = speed.generated_tokens - 1;  // the first token comes out of the prefill
   if (steps > 0 && generated.decode_seconds > 0) {
     speed.generated_per_s = static_cast<double>(steps) / generated.decode_seconds;
     int64_t middle = generated.prompt_tokens + speed.generated_tokens / 2;
     uint64_t step_bytes = session.model->step_bytes() + session.engine->kv_step_bytes(middle);
     speed.gb_per_s = static_cast<double>(step_bytes) * speed.generated_per_s / 1e9;
-    speed.read_gb_per_s = measure_read_bandwidth(session.backend->num_threads(), kMeasureSeconds);
+    // The measurement's own buffer could break a ceiling.
+    if (!plan.bounded) speed.read_gb_per_s = measure_read_bandwidth(session.backend->num_threads(), kMeasureSeconds);
+  }
+  if (plan.streams) {
+    const StreamStats disk = session.backend->stream_stats();
+    speed.streamed_bytes = plan.streamed_bytes;
+    if (disk.seconds > 0) speed.disk_gb_per_s = static_cast<double>(disk.bytes) / disk.seconds / 1e9;
+    speed.expected_s = session.forecast.step_seconds();
+    if (speed.generated_per_s > 0) speed.seen_s = 1 / speed.generated_per_s;
   }
   return speed;
 }
@@ -143,6 +152,13 @@ std::string speed_line(const Speed& speed) {
     line += "; " + format_fixed(speed.gb_per_s, 2) + " GB/s, " +
             format_fixed(100 * speed.gb_per_s / speed.read_gb_per_s, 0) + " % of the measured " +
             format_fixed(speed.read_gb_per_s, 1) + " GB/s";
+  }
+  if (speed.streamed_bytes > 0) {
+    line += "; " + format_bytes(speed.streamed_bytes) + " from the disk per token at " +
+            format_fixed(speed.disk_gb_per_s, 2) + " GB/s";
+    if (speed.seen_s > 0) {
+      line += ", " + format_fixed(speed.seen_s, 3) + " s per token, " + format_fixed(speed.expected_s, 3) + " expected";
+    }
   }
   return line + "; peak memory " + format_bytes(speed.peak_memory_bytes);
 }

@@ -41,6 +41,9 @@ struct Speed {
   double gb_per_s = 0, read_gb_per_s = 0;        // decode traffic; what this machine can read
   uint64_t peak_memory_bytes = 0;
   double load_s = 0, prefill_s = 0, decode_s = 0;
+  // While weights stream: bytes of a step, the disk's rate while it worked, and seconds per token.
+  uint64_t streamed_bytes = 0;
+  double disk_gb_per_s = 0, expected_s = 0, seen_s = 0;
 };
 // Measures the machine's read bandwidth for a moment when there is a decode speed to compare.
 Speed measure_speed(const Session& session, const Generated& generated);

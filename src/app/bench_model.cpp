@@ -36,10 +36,16 @@ int64_t head_start(const EngineOptions& options, int sequences, int64_t prompt_t
 
 Result<MainFormat> main_format(const Checkpoint& checkpoint, const ModelConfig& config) {
   const TensorNames names = TRY(TensorNames::detect(checkpoint));
-  std::map<FormatId, uint64_t> bytes;
+  struct Held {
+    uint64_t bytes = 0;
+    WeightView weight;
+  };
+  std::map<std::string, Held> held;
   auto add = [&](const std::string& canonical) -> Result<void> {
     const WeightView view = TRY(checkpoint.weight(names.stored(canonical)));
-    bytes[view.format] += view.codes.size();
+    Held& same = held[describe_format(view)];
+    same.bytes += view.codes.size();
+    same.weight = view;
     return {};
   };
   for (int32_t i = 0; i < config.num_layers; ++i) {
@@ -49,9 +55,10 @@ Result<MainFormat> main_format(const Checkpoint& checkpoint, const ModelConfig& 
     }
   }
   TRY(add(config.tied ? "language_model.embed_tokens.weight" : "lm_head.weight"));
-  const auto most = std::max_element(bytes.begin(), bytes.end(),
-                                     [](const auto& a, const auto& b) { return a.second < b.second; });
-  return MainFormat{std::string(weight_format(most->first).name), most->first};
+  const auto most = std::max_element(held.begin(), held.end(), [](const auto& a, const auto& b) {
+    return a.second.bytes < b.second.bytes;
+  });
+  return MainFormat{most->first, most->second.weight};
 }
 
 Result<ModelBench> ModelBench::open(const std::string& model, const CommonOptions& options) {

@@ -14,7 +14,7 @@ namespace bise {
 // Which format holds most bytes of what a step reads, and how its products are computed.
 struct MainFormat {
   std::string name;
-  FormatId id{};
+  WeightView weight;  // one of its matrices
 };
 Result<MainFormat> main_format(const Checkpoint& checkpoint, const ModelConfig& config);
 
@@ -47,7 +47,7 @@ class ModelBench {
 
   double measure_read() const;         // GB/s
   double measure_matrix_peak() const;  // TFLOP/s of the arithmetic of the model's products
-  bool multiplies_int8() const { return session_->backend->multiplies_int8(format_.id); }
+  bool multiplies_int8() const { return session_->backend->multiplies_int8(format_.weight); }
 
  private:
   ModelBench() = default;

@@ -81,11 +81,13 @@ class Weights {
         view.scale.bytes = std::as_bytes(std::span(w.scale_.get(), 1));
       }
       w.weights_.push_back(TRY(backend.pack_weight(std::span(&view, 1))));
+      w.view_ = view;
     }
     return w;
   }
   const Weight& next() { return weights_[at_++ % weights_.size()]; }
   uint64_t bytes() const { return weights_[0].bytes; }  // of one
+  const WeightView& view() const { return view_; }
 
  private:
   static constexpr double kDeviation = 0.02;
@@ -93,6 +95,7 @@ class Weights {
   std::unique_ptr<float> scale_;
   std::vector<std::vector<std::byte>> codes_;
   std::vector<Weight> weights_;
+  WeightView view_;  // the last of them
   size_t at_ = 0;
 };
 
@@ -214,7 +217,7 @@ class OpsBench {
                             {"rows", shape.rows}, {"columns", shape.columns}, {"tokens", tokens}};
           const double bytes = static_cast<double>(weights.bytes()) + floats(tokens, shape.rows + shape.columns);
           const double flops = 2.0 * static_cast<double>(tokens) * static_cast<double>(shape.rows) * static_cast<double>(shape.columns);
-          TRY(time(row, bytes, flops, backend_->multiplies_int8(format),
+          TRY(time(row, bytes, flops, backend_->multiplies_int8(weights.view()),
                    [&] { backend_->matmul(weights.next(), x.view(), y.view()); }));
         }
       }
@@ -316,7 +319,7 @@ Result<void> list_formats(const OpsOptions& options, const std::string& isa, Row
     TRY(writer.write({{"format", std::string(format.name)}, {"isa", backend->isa()},
                       {"stored_bits", 8.0 * format.block_bytes / format.block_elements},
                       {"kernel_bits", 8.0 * static_cast<double>(weights.bytes()) / (kRows * kColumns)},
-                      {"matrix_arithmetic", backend->multiplies_int8(format.id) ? "int8" : "float"}}));
+                      {"matrix_arithmetic", backend->multiplies_int8(weights.view()) ? "int8" : "float"}}));
   }
   return {};
 }

@@ -13,8 +13,8 @@
 #include <sstream>
 #include <system_error>
 
-#include "app/terminal.h"
 #include "base/file.h"
+#include "base/read_ahead.h"
 #include "base/thread_pool.h"
 
 namespace fs = std::filesystem;
@@ -144,6 +144,7 @@ uint64_t available_memory() {
   return available;
 }
 
+uint64_t held_memory() { return kib_field(read_small("/proc/self/status"), "VmRSS"); }
 uint64_t peak_memory() { return kib_field(read_small("/proc/self/status"), "VmHWM"); }
 
 bool reset_peak_memory() {
@@ -153,35 +154,10 @@ bool reset_peak_memory() {
 }
 
 std::optional<DiskSpeed> measure_disk_file(const std::string& file, uint64_t limit) {
-  DiskSpeed speed;
-  speed.file = file;
-  int fd = open(file.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
-  if (fd < 0) {  // tmpfs and some overlays know no direct reads
-    fd = open(file.c_str(), O_RDONLY | O_CLOEXEC);
-    speed.cached = true;
-  }
-  if (fd < 0) return std::nullopt;
-  // Large reads, a few in flight: one at a time leaves the disk idle between them.
-  constexpr int kThreads = 4;
-  constexpr uint64_t kChunk = uint64_t{8} << 20, kAlignment = 4096;
-  std::unique_ptr<std::byte, void (*)(void*)> buffers(
-      static_cast<std::byte*>(std::aligned_alloc(kAlignment, kThreads * kChunk)), std::free);
-  std::atomic<uint64_t> bytes{0};
-  if (buffers) {
-    ThreadPool pool(kThreads);
-    const double start = now_seconds();
-    pool.parallel_for(static_cast<int64_t>(ceil_div(limit, kChunk)), 1, [&](int64_t begin, int64_t end, int worker) {
-      for (int64_t i = begin; i < end && !interrupted(); ++i) {
-        const ssize_t got = pread(fd, buffers.get() + static_cast<uint64_t>(worker) * kChunk, kChunk,
-                                  static_cast<off_t>(i) * static_cast<off_t>(kChunk));
-        if (got > 0) bytes += static_cast<uint64_t>(got);
-      }
-    });
-    speed.seconds = now_seconds() - start;
-  }
-  close(fd);
-  speed.bytes = bytes;
-  return speed.bytes == 0 ? std::nullopt : std::optional(speed);
+  constexpr double kMaxSeconds = 60;
+  auto rate = measure_read_rate(file, 0, limit, kMaxSeconds);
+  if (!rate || rate->bytes == 0) return std::nullopt;
+  return DiskSpeed{file, rate->bytes, rate->seconds, !rate->is_direct};
 }
 
 std::optional<DiskSpeed> measure_disk(const std::string& folder, uint64_t limit) {

@@ -23,6 +23,8 @@ Machine read_machine();
 
 // Bytes this process may still use: free memory, cut by the cgroup's limit.
 uint64_t available_memory();
+// The memory this process holds (VmRSS).
+uint64_t held_memory();
 // The most memory this process ever held (VmHWM).
 uint64_t peak_memory();
 
@@ -36,8 +38,8 @@ struct DiskSpeed {
   bool cached = false;  // the page cache could not be bypassed: the figure is no disk speed
   double gb_per_s() const { return seconds > 0 ? static_cast<double>(bytes) / seconds / 1e9 : 0; }
 };
-// Reads up to `limit` bytes of a file, past the page cache where the file system allows it, in large
-// pieces from a few threads. Nothing when the file cannot be read.
+// Reads up to `limit` bytes of a file as weights are read: several reads at once, past the page cache
+// where the file system allows it. Nothing when the file cannot be read.
 std::optional<DiskSpeed> measure_disk_file(const std::string& file, uint64_t limit);
 // The same with the largest file below `folder`.
 std::optional<DiskSpeed> measure_disk(const std::string& folder, uint64_t limit);

@@ -82,6 +82,13 @@ void add_common_options(CLI::App& command, CommonOptions& options) {
       ->envname("BISE_CONTEXT")
       ->capture_default_str();
   command
+      .add_option("--memory", options.memory,
+                  "memory that may be held, such as 16GiB; what does not fit is read from the disk "
+                  "for every token; 0: what the machine has left")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true))
+      ->envname("BISE_MEMORY")
+      ->capture_default_str();
+  command
       .add_flag("--fp8-static-activations", options.fp8_static_activations,
                 "quantise the inputs of FP8 layers by the checkpoint's scales, as GPUs do")
       ->envname("BISE_FP8_STATIC_ACTIVATIONS");

@@ -22,6 +22,7 @@ struct CommonOptions {
   std::string kv_cache_dtype = "auto";
   std::string backend = "auto";
   int64_t context = 0;  // tokens; 0: the model's
+  uint64_t memory = 0;  // bytes the process may hold; 0: what the machine has left
   bool language_model_only = false;
   bool trust_config = false;
   bool fp8_static_activations = false;

@@ -84,6 +84,12 @@ std::string answer_json(const Session& session, const Answer& answer, const Spee
                      {"decode_gb_s", speed.gb_per_s},
                      {"read_gb_s", speed.read_gb_per_s},
                      {"peak_memory_bytes", speed.peak_memory_bytes}};
+  if (speed.streamed_bytes > 0) {
+    json["streaming"] = {{"bytes_per_token", speed.streamed_bytes},
+                         {"disk_gb_s", speed.disk_gb_per_s},
+                         {"expected_s_per_token", speed.expected_s},
+                         {"seen_s_per_token", speed.seen_s}};
+  }
   return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

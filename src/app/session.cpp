@@ -1,6 +1,8 @@
 #include "app/session.h"
 
 #include <algorithm>
+#include <cstdio>
+#include <functional>
 
 #include "app/model_source.h"
 #include "app/terminal.h"
@@ -17,16 +19,44 @@ KvDType kv_dtype(const CommonOptions& options) {
   return options.precision == "reference" ? KvDType::f32 : KvDType::bf16;
 }
 
-Result<std::unique_ptr<Model>> load_model(const Session& session, const CommonOptions& options) {
+// What streams is said before it starts, with what to expect.
+StreamForecast announce(const Checkpoint& checkpoint, const MemoryPlan& plan, Bytes first) {
+  if (!plan.streams) return {};
+  std::fprintf(stderr, "%s\n", plan_line(plan).c_str());
+  for (const FileMap* map : checkpoint.maps()) {
+    const std::byte* begin = map->bytes().data();
+    if (std::less<>()(first.data(), begin) || !std::less<>()(first.data(), begin + map->bytes().size())) continue;
+    return forecast_stream(plan, map->path(), static_cast<uint64_t>(first.data() - begin));
+  }
+  return {};
+}
+
+Result<std::unique_ptr<Model>> load_model(Session& session, const CommonOptions& options) {
+  constexpr uint64_t kEnoughToTell = uint64_t{64} << 20;
   ProgressBar bar("loading");
   ModelLoadOptions load;
   load.config = config_options(options);
-  load.progress = [&bar](uint64_t done, uint64_t total) {
+  load.weights.memory = memory_request(options, kv_dtype(options));
+  load.weights.memory.num_threads = session.backend->num_threads();
+  double start = now_seconds();
+  load.weights.on_plan = [&](const MemoryPlan& plan, Bytes first) {
+    session.forecast = announce(*session.checkpoint, plan, first);
+    start = now_seconds();
+  };
+  load.weights.progress = [&bar](uint64_t done, uint64_t total) {
     bar.update(done, total);
     return !interrupted();
   };
-  return std::make_unique<Model>(
+  auto model = std::make_unique<Model>(
       TRY(Model::load(*session.checkpoint, *session.backend, load, session.log)));
+  const MemoryPlan& plan = model->memory_plan();
+  if (plan.streams && session.forecast.step_bytes > 0) {
+    if (plan.resident_bytes > kEnoughToTell) {
+      session.forecast.load_bytes_per_s = static_cast<double>(plan.resident_bytes) / (now_seconds() - start);
+    }
+    std::fprintf(stderr, "%s\n", forecast_line(session.forecast).c_str());
+  }
+  return model;
 }
 
 }  // namespace
@@ -82,7 +112,9 @@ Result<std::unique_ptr<Session>> open_session(const std::string& model,
   session->backend = TRY(open_backend(common));
   log.info("backend: " + session->backend->description());
   session->model = TRY(load_model(*session, common));
-  session->engine = TRY(Engine::create(*session->model, engine_options(common)));
+  EngineOptions engine = engine_options(common);
+  engine.context = session->model->memory_plan().context;
+  session->engine = TRY(Engine::create(*session->model, engine));
   session->load_seconds = now_seconds() - start;
   return session;
 }

@@ -7,6 +7,7 @@
 
 #include "app/model_files.h"
 #include "app/options.h"
+#include "app/out_of_core.h"
 #include "backend/backend.h"
 #include "base/error.h"
 #include "engine/engine.h"
@@ -27,6 +28,7 @@ struct Session {
   std::string generation_config;  // text of generation_config.json, or empty
   std::vector<int32_t> stop_tokens;
   double load_seconds = 0;
+  StreamForecast forecast;  // of a step, when weights stream
 };
 
 struct SessionOptions {

@@ -15,6 +15,7 @@
 
 #include "backend/buffer.h"
 #include "backend/weight.h"
+#include "backend/weight_plan.h"
 #include "base/error.h"
 
 namespace bise {
@@ -93,6 +94,14 @@ class Backend {
   virtual Precision precision() const = 0;
   virtual uint32_t activation_bytes() const = 0;  // per element of a MatrixView
 
+  // What pack_weight() of these parts would take.
+  virtual WeightCost weight_cost(std::span<const WeightView> parts) const = 0;
+  // Says which weights pack_weight() will be asked for, in which order, and where they are to live.
+  // Without a plan every weight lives in memory and comes from its views. Error: a file that cannot be
+  // opened, a ring too small for a piece of a weight.
+  virtual Result<void> plan_weights(WeightPlan plan) = 0;
+  virtual StreamStats stream_stats() const { return {}; }
+
   // Zeroed memory, aligned to 64 bytes.
   virtual Result<Buffer> allocate(uint64_t bytes, const char* what) = 0;
   // Brings the rows of all parts, stacked, into kernel layout. A row order other than half-split is
@@ -138,8 +147,8 @@ class Backend {
   // The peak of this device's arithmetic as its kernels could use it, all threads, from about
   // `seconds` of multiplying in registers.
   virtual MatrixPeak measure_matrix_peak(double seconds) = 0;
-  // Whether products with weights of this format multiply 8-bit integers; else floats.
-  virtual bool multiplies_int8(FormatId format) const = 0;
+  // Whether products with such a weight multiply 8-bit integers; else floats.
+  virtual bool multiplies_int8(const WeightView& weight) const = 0;
 };
 
 // The best read bandwidth of this machine with these threads, GB/s (10^9), from `seconds` of reading

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <new>
 
@@ -69,6 +70,30 @@ FileMap::~FileMap() {
 }
 void FileMap::drop(Bytes part) const { advise(part, MADV_DONTNEED, true); }
 void FileMap::will_need(Bytes part) const { advise(part, MADV_WILLNEED, false); }
+
+void give_back_pages(Bytes part) { advise(part, MADV_DONTNEED, false); }
+
+double cached_share(const std::string& path, Bytes part) {
+  constexpr uint64_t kSamples = 128;
+  const uint64_t page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  if (part.empty()) return 1.0;
+  Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+  struct stat info;
+  if (file.fd < 0 || ::fstat(file.fd, &info) != 0) return 0.0;
+  // To strangers mincore() says that everything is there.
+  const bool may_ask = info.st_uid == ::geteuid() || ::access(path.c_str(), W_OK) == 0;
+  if (!may_ask) return 0.0;
+  const uintptr_t first = reinterpret_cast<uintptr_t>(part.data()) / page * page;
+  const uint64_t pages = (reinterpret_cast<uintptr_t>(part.data()) + part.size() - first + page - 1) / page;
+  const uint64_t samples = std::min(pages, kSamples);
+  uint64_t cached = 0;
+  for (uint64_t i = 0; i < samples; ++i) {
+    unsigned char state = 0;
+    void* at = reinterpret_cast<void*>(first + pages * i / samples * page);
+    if (::mincore(at, page, &state) == 0 && (state & 1) != 0) ++cached;
+  }
+  return static_cast<double>(cached) / static_cast<double>(samples);
+}
 
 Result<std::string> read_file(const std::string& path, uint64_t max_bytes) {
   Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};

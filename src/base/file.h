@@ -34,6 +34,11 @@ class FileMap {
   Bytes bytes_;
 };
 
+// Tells the kernel that the pages of a read-only file map which hold a part of `part` may go.
+void give_back_pages(Bytes part);
+// The share, 0 to 1, of some pages spread over a mapped file's `part` that the page cache holds.
+double cached_share(const std::string& path, Bytes part);
+
 // The whole file as a string; more than `max_bytes` is an Error.
 Result<std::string> read_file(const std::string& path, uint64_t max_bytes);
 bool file_exists(const std::string& path);

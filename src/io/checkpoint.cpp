@@ -94,6 +94,13 @@ const GgufFile* Checkpoint::gguf() const {
 const GgufFile* Checkpoint::mmproj() const {
   return state_->files.projector ? &*state_->files.projector : nullptr;
 }
+std::vector<const FileMap*> Checkpoint::maps() const {
+  std::vector<const FileMap*> maps;
+  for (const FileMap& map : state_->files.maps) maps.push_back(&map);
+  for (const GgufFile& file : state_->files.ggufs) maps.push_back(&*file.map());
+  if (state_->files.projector) maps.push_back(&*state_->files.projector->map());
+  return maps;
+}
 void Checkpoint::drop(const WeightView& w) const {
   auto drop_part = [&](const FileMap& map, Bytes part) {
     const std::byte *begin = map.bytes().data(), *end = begin + map.bytes().size();
@@ -101,14 +108,10 @@ void Checkpoint::drop(const WeightView& w) const {
       map.drop(part);
     }
   };
-  auto drop_if_inside = [&](const FileMap& map) {
-    for (Bytes part : {w.codes, w.scale.bytes, w.zero.bytes, w.group_index.bytes}) {
-      if (!part.empty()) drop_part(map, part);
-    }
-  };
-  for (const FileMap& map : state_->files.maps) drop_if_inside(map);
-  for (const GgufFile& file : state_->files.ggufs) drop_if_inside(*file.map());
-  if (state_->files.projector) drop_if_inside(*state_->files.projector->map());
+  for (const FileMap* map : maps()) {
+    drop_part(*map, w.codes);
+    w.each_side_part([&](Bytes part) { if (!part.empty()) drop_part(*map, part); });
+  }
 }
 uint64_t Checkpoint::total_bytes() const { return state_->files.total_bytes; }
 const std::vector<std::string>& Checkpoint::files() const { return state_->files.paths; }

@@ -68,6 +68,8 @@ class Checkpoint {
   const GgufFile* gguf() const;
   const GgufFile* mmproj() const;
 
+  // The maps that tensors lie in.
+  std::vector<const FileMap*> maps() const;
   // The file pages of a weight and its parts may be given back after packing.
   void drop(const WeightView& weight) const;
   uint64_t total_bytes() const;  // of all tensors

@@ -10,6 +10,7 @@ namespace bise {
 struct Model::State {
   ModelConfig config;
   ModelWeights weights;
+  MemoryPlan memory;
   std::vector<float> frequencies;
   Backend* backend = nullptr;
   // Memory of the running step, kept between steps: the one thing here that changes after loading,
@@ -27,7 +28,8 @@ Result<Model> Model::load(const Checkpoint& checkpoint, Backend& backend,
   auto state = std::make_unique<State>();
   state->config = TRY(read_model_config(checkpoint, options.config, log));
   state->backend = &backend;
-  state->weights = TRY(load_weights(checkpoint, state->config, backend, options.progress, log));
+  state->weights =
+      TRY(load_weights(checkpoint, state->config, backend, options.weights, log, &state->memory));
   state->frequencies = rope_frequencies(state->config.rope, state->config.head_dim);
   return Model(std::move(state));
 }
@@ -36,6 +38,7 @@ const ModelConfig& Model::config() const { return state_->config; }
 Backend& Model::backend() const { return *state_->backend; }
 uint64_t Model::step_bytes() const { return state_->weights.step_bytes; }
 uint64_t Model::weight_bytes() const { return state_->weights.bytes; }
+const MemoryPlan& Model::memory_plan() const { return state_->memory; }
 uint64_t Model::num_parameters() const { return state_->weights.num_parameters; }
 
 Result<void> Model::forward(const Batch& batch, KvCache& cache, MatrixView logits) const {

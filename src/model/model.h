@@ -12,14 +12,15 @@
 #include "model/image.h"
 #include "model/kv_cache.h"
 #include "model/model_config.h"
+#include "model/weights.h"
 
 namespace bise {
 
 struct ModelLoadOptions {
   ConfigOptions config;
-  // Called with bytes done and bytes in all while weights are packed; may be empty. Returning false
-  // stops loading with a `cancelled` Error.
-  std::function<bool(uint64_t, uint64_t)> progress;
+  // Memory, and what is called while weights are loaded. `progress` returning false stops loading with
+  // a `cancelled` Error.
+  WeightLoadOptions weights;
 };
 
 // Projected features of one picture: [rows * columns, hidden] in backend memory.
@@ -46,6 +47,8 @@ class Model {
   // Bytes of weights that one decode step reads (the embedding table counts only when it is the head).
   uint64_t step_bytes() const;
   uint64_t weight_bytes() const;
+  // Where the weights live.
+  const MemoryPlan& memory_plan() const;
   // Parameters in all; FLOPs of linear layers per token (2 per weight used).
   uint64_t num_parameters() const;
 

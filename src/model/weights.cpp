@@ -1,7 +1,10 @@
 #include "model/weights.h"
 
 #include <cmath>
+#include <functional>
+#include <utility>
 
+#include "base/file.h"
 #include "model/tensor_names.h"
 #include "tensor/weight_format.h"
 
@@ -25,25 +28,38 @@ class Loader {
         progress_(progress),
         log_(log) {}
 
+  // The weights that load() will pack, in its order, which is that of their use, and nothing read but
+  // the tables of the files.
+  Result<std::vector<PlannedWeight>> survey() {
+    is_survey_ = true;
+    auto done = load();
+    is_survey_ = false;
+    if (!done) return std::move(done).error();
+    return std::exchange(found_, {});
+  }
+  const std::vector<WeightRole>& roles() const { return roles_; }
+
   Result<ModelWeights> load() {
     const std::string text = "language_model.";
     ModelWeights w;
-    w.embedding = TRY(linear({{text + "embed_tokens.weight", config_.vocab_size}},
-                             config_.hidden_size, "vocab_size and hidden_size"));
-    uint64_t table_bytes = w.embedding.bytes;
-    if (!config_.tied) {
-      w.head = TRY(linear({{"lm_head.weight", config_.vocab_size}}, config_.hidden_size,
-                          "vocab_size and hidden_size"));
-    }
+    num_parameters_ = bytes_ = read_bytes_ = 0;
+    const std::vector<Part> table = {{text + "embed_tokens.weight", config_.vocab_size}};
+    const std::string fields = "vocab_size and hidden_size";
+    if (!config_.tied) w.embedding = TRY(linear(table, config_.hidden_size, fields, WeightRole::table));
+    const uint64_t table_bytes = w.embedding.bytes;
     BlockShape shape{config_.hidden_size, config_.num_heads, config_.num_kv_heads, config_.head_dim,
                      config_.intermediate_size};
     for (int32_t i = 0; i < config_.num_layers; ++i) {
       std::string prefix = text + "layers." + std::to_string(i) + ".";
       w.layers.push_back(TRY(block(prefix, kTextBlock, shape)));
     }
+    if (config_.tied) w.embedding = TRY(linear(table, config_.hidden_size, fields, WeightRole::head));
+    else w.head = TRY(linear({{"lm_head.weight", config_.vocab_size}}, config_.hidden_size, fields, WeightRole::head));
     w.norm = TRY(vector(text + "norm.weight", config_.hidden_size, "hidden_size"));
-    w.step_bytes = bytes_ - (config_.tied ? 0 : table_bytes);
+    w.step_bytes = bytes_ - table_bytes;
+    role_ = WeightRole::vision;
     if (config_.vision) w.vision = TRY(vision(*config_.vision));
+    role_ = WeightRole::layer;
     w.num_parameters = num_parameters_;
     w.bytes = bytes_;
     return w;
@@ -132,6 +148,7 @@ class Loader {
     if (tensor->shape.size() != 1 || tensor->shape[0] != size) {
       return wrong_shape(*tensor, "[" + std::to_string(size) + "]", fields);
     }
+    if (is_survey_) return Buffer();
     std::vector<float> values = TRY(checkpoint_.values(tensor->name));
     for (float value : values) {
       if (!std::isfinite(value)) {
@@ -158,8 +175,8 @@ class Loader {
   }
 
   // The parts of one product, stacked. `columns` is shared.
-  Result<Weight> linear(const std::vector<Part>& parts, int64_t columns,
-                        const std::string& fields) {
+  Result<Weight> linear(const std::vector<Part>& parts, int64_t columns, const std::string& fields,
+                        std::optional<WeightRole> role = std::nullopt) {
     std::vector<WeightView> views;
     for (const Part& part : parts) {
       const std::string stored = names_.stored(part.name);
@@ -176,6 +193,11 @@ class Loader {
       num_parameters_ += static_cast<uint64_t>(part.rows) * static_cast<uint64_t>(columns);
     }
     warn_of_global_scales(views);
+    if (is_survey_) {
+      roles_.push_back(role.value_or(role_));
+      found_.push_back({std::move(views), WeightHome::memory, role_ == WeightRole::vision ? 1 : 0});
+      return Weight();
+    }
     Weight weight =
         TRY(backend_.pack_weight(views).with_context(checkpoint_.path() + ": " + views[0].name));
     for (const WeightView& view : views) {
@@ -197,16 +219,73 @@ class Loader {
   const Log& log_;
   bool warned_ = false;
   uint64_t num_parameters_ = 0, bytes_ = 0, read_bytes_ = 0;
+  WeightRole role_ = WeightRole::layer;  // of what is being loaded
+  bool is_survey_ = false;
+  std::vector<PlannedWeight> found_;
+  std::vector<WeightRole> roles_;
 };
+
+// Whether most of what is to be in memory is in the page cache already: then the maps are the quickest
+// way. The answer is a sample of the pages.
+bool is_cached(std::span<const PlannedWeight> weights, std::span<const StoredFile> files) {
+  constexpr double kMostly = 0.9;
+  double cached = 0.0, all = 0.0;
+  for (const StoredFile& file : files) {
+    const std::byte *low = nullptr, *high = nullptr;
+    for (const PlannedWeight& weight : weights) {
+      if (weight.home != WeightHome::memory) continue;
+      for (const WeightView& view : weight.parts) {
+        const std::byte* begin = view.codes.data();
+        if (std::less<>()(begin, file.bytes.data()) ||
+            !std::less<>()(begin, file.bytes.data() + file.bytes.size())) {
+          continue;
+        }
+        if (low == nullptr || std::less<>()(begin, low)) low = begin;
+        if (high == nullptr || std::less<>()(high, begin + view.codes.size())) high = begin + view.codes.size();
+      }
+    }
+    if (low == nullptr || low == high) continue;
+    const Bytes part(low, high);
+    cached += cached_share(file.path, part) * static_cast<double>(part.size());
+    all += static_cast<double>(part.size());
+  }
+  return cached >= kMostly * all;
+}
 
 }  // namespace
 
 Result<ModelWeights> load_weights(const Checkpoint& checkpoint, const ModelConfig& config,
-                                  Backend& backend,
-                                  const std::function<bool(uint64_t, uint64_t)>& progress,
-                                  const Log& log) {
+                                  Backend& backend, const WeightLoadOptions& options, const Log& log,
+                                  MemoryPlan* memory) {
   TensorNames names = TRY(TensorNames::detect(checkpoint));
-  return Loader(checkpoint, config, std::move(names), backend, progress, log).load();
+  Loader loader(checkpoint, config, std::move(names), backend, options.progress, log);
+  WeightPlan plan;
+  plan.weights = TRY(loader.survey());
+  std::vector<WeightSize> sizes;
+  for (size_t i = 0; i < plan.weights.size(); ++i) {
+    const std::vector<WeightView>& parts = plan.weights[i].parts;
+    sizes.push_back({backend.weight_cost(parts), loader.roles()[i], parts[0].columns});
+  }
+  *memory = TRY(plan_memory(config, sizes, options.memory));
+  if (options.ring_bytes > 0) memory->ring_bytes = options.ring_bytes;
+  Bytes first_streamed;
+  for (size_t i = 0; i < plan.weights.size(); ++i) {
+    plan.weights[i].home = memory->homes[i];
+    if (memory->homes[i] == WeightHome::streamed && first_streamed.empty()) {
+      first_streamed = plan.weights[i].parts[0].codes;
+    }
+  }
+  if (options.on_plan) options.on_plan(*memory, first_streamed);
+  for (const FileMap* map : checkpoint.maps()) plan.files.push_back({map->path(), map->bytes()});
+  plan.bounded = memory->bounded;
+  plan.direct = options.read || !is_cached(plan.weights, plan.files);
+  plan.ring_bytes = memory->ring_bytes;
+  plan.read = options.read;
+  plan.log = log;
+  log.info(plan.direct ? "weights are read past the page cache"
+                       : "weights are in the page cache and are read through it");
+  TRY(backend.plan_weights(std::move(plan)).with_context(checkpoint.path()));
+  return loader.load();
 }
 
 }  // namespace bise

@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "base/log.h"
 #include "io/checkpoint.h"
+#include "model/memory_plan.h"
 #include "model/model_config.h"
 
 namespace bise {
@@ -42,9 +44,19 @@ struct ModelWeights {
   const Weight& output_head() const { return head ? *head : embedding; }
 };
 
+struct WeightLoadOptions {
+  MemoryRequest memory;
+  // Told before anything is loaded; may be empty. `first`: bytes of a streamed weight, if any is.
+  std::function<void(const MemoryPlan& plan, Bytes first)> on_plan;
+  // Bytes done and bytes in all; false stops. May be empty.
+  std::function<bool(uint64_t, uint64_t)> progress;
+  uint64_t ring_bytes = 0;  // tests: in place of the plan's
+  ReadFunction read;        // tests: in place of the system's
+};
+
+// plan: where the weights went.
 Result<ModelWeights> load_weights(const Checkpoint& checkpoint, const ModelConfig& config,
-                                  Backend& backend,
-                                  const std::function<bool(uint64_t, uint64_t)>& progress,
-                                  const Log& log);
+                                  Backend& backend, const WeightLoadOptions& options, const Log& log,
+                                  MemoryPlan* plan);
 
 }  // namespace bise

@@ -78,6 +78,22 @@ const BlockScales* scales_of(FormatId format) {
   return found == std::end(kBlockScales) ? nullptr : found;
 }
 
+// A scale of E2M1 codes, whose own deviation is 2.926: one of two neighbouring codes, the upper one so
+// often that the mean square comes out.
+struct ScaleCode {
+  uint8_t low = 0;
+  double up = 0;  // share of low + 1
+  std::byte draw(double uniform) const { return static_cast<std::byte>(low + (uniform < up ? 1 : 0)); }
+};
+template <class Value>
+ScaleCode scale_between(double deviation, uint8_t first, uint8_t last, Value value) {
+  const double target = deviation / 2.926;
+  uint8_t low = first;
+  while (low < last && value(static_cast<uint8_t>(low + 1)) <= target) ++low;
+  const double a = value(low), b = value(static_cast<uint8_t>(low + 1));
+  return {low, std::clamp((target * target - a * a) / (b * b - a * a), 0.0, 1.0)};
+}
+
 void put_f16(std::byte* at, double value) {
   const uint16_t bits = f32_to_f16(static_cast<float>(value));
   std::memcpy(at, &bits, sizeof bits);
@@ -92,10 +108,11 @@ void fill_blocks(const WeightFormat& format, double deviation, uint64_t seed, ui
                  uint64_t first, std::span<std::byte> out) {
   const size_t block_bytes = static_cast<size_t>(format.block_bytes), words = (block_bytes + 7) / 8;
   const BlockScales* scales = scales_of(format.id);
-  const bool mxfp4 = format.id == FormatId::mxfp4_gguf;
-  CHECK(mxfp4 || scales != nullptr);  // has_random_weight
-  // E2M1 codes have the deviation 2.926; the scale is a power of two, 2^(e - 127).
-  const double exponent = 127 + std::log2(deviation / 2.926);
+  const bool mxfp4 = format.id == FormatId::mxfp4_gguf, nvfp4 = format.id == FormatId::nvfp4_gguf;
+  CHECK(mxfp4 || nvfp4 || scales != nullptr);  // has_random_weight
+  // MXFP4 has one scale in front of its codes, NVFP4 four.
+  const ScaleCode e8m0 = scale_between(deviation, 1, 253, [](uint8_t code) { return e8m0_to_f32(code); });
+  const ScaleCode e4m3 = scale_between(deviation, 0, 125, [](uint8_t code) { return e4m3_to_f32(code); });
   for (size_t at = 0, n = 0; at < out.size(); at += block_bytes, ++n) {
     std::byte* block = &out[at];
     const uint64_t counter = (first + n) * (words + 1);
@@ -104,11 +121,10 @@ void fill_blocks(const WeightFormat& format, double deviation, uint64_t seed, ui
       std::memcpy(block + 8 * w, &bits, std::min<size_t>(8, block_bytes - 8 * w));
     }
     const uint64_t bits = random_bits(seed, stream, counter + words);
-    if (mxfp4) {
-      // Between the two powers of two, so often that the deviation comes out.
-      const double low = std::floor(exponent), above = std::exp2(2 * (exponent - low));
-      const bool up = static_cast<double>(bits >> 11) * 0x1p-53 < (above - 1) / 3;
-      block[0] = static_cast<std::byte>(std::clamp(static_cast<int>(low) + (up ? 1 : 0), 2, 253));
+    if (mxfp4 || nvfp4) {
+      for (int i = 0; i < (nvfp4 ? 4 : 1); ++i) {
+        block[i] = (nvfp4 ? e4m3 : e8m0).draw(static_cast<double>((bits >> (16 * i)) & 0xFFFF) * 0x1p-16);
+      }
       continue;
     }
     // Scales differ from block to block, in both signs (which centres codes that are not symmetrical);
@@ -134,7 +150,8 @@ bool has_random_weight(FormatId id) {
     case FormatId::f16:
     case FormatId::bf16:
     case FormatId::fp8_e4m3:
-    case FormatId::mxfp4_gguf: return true;
+    case FormatId::mxfp4_gguf:
+    case FormatId::nvfp4_gguf: return true;
     default: return scales_of(id) != nullptr;
   }
 }

@@ -50,6 +50,16 @@ struct WeightView {
   float global_scale = 1.0f;
   bool global_divides = false;
 
+  // Calls body(bytes) for each run of bytes beside `codes`.
+  template <class Body>
+  void each_side_part(Body body) {
+    for (TensorView* part : {&scale, &zero, &group_index}) body(part->bytes);
+  }
+  template <class Body>
+  void each_side_part(Body body) const {
+    for (const TensorView* part : {&scale, &zero, &group_index}) body(part->bytes);
+  }
+
   // The row of `codes` that holds row `row` of the matrix in half-split (HF) order.
   int64_t stored_row(int64_t row) const {
     if (order.interleaved_head == 0) return row;

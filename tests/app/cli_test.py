@@ -4,9 +4,11 @@
   cli_test.py BISE GOLDEN     BISE: the binary, GOLDEN: the folder tests/golden
 """
 import json
+import math
 import os
 import pathlib
 import pty
+import random
 import select
 import shutil
 import signal
@@ -277,6 +279,103 @@ class Bench(Case):
         self.assert_error(bise("bench", "make-model", out, "--format", "F32", "--layers", "1000", "--ffn", "4194304",
                                "--hidden", "1048576"), 1, "free")
         self.assertEqual(list(self.folder.iterdir()), [])
+
+
+# Sanitizers keep memory of their own, of which a ceiling knows nothing.
+SANITIZED = any(mark in pathlib.Path(BISE).read_bytes() for mark in (b"__asan_init", b"__tsan_init"))
+
+
+@unittest.skipIf(SANITIZED, "a build with sanitizers has no ceiling to hold")
+class Memory(Case):
+    """A model of 150 MB of random weights, in less memory than that."""
+
+    LAYERS, HIDDEN, WIDE = 6, 1024, 3072
+
+    @classmethod
+    def setUpClass(cls):
+        cls.temporary = tempfile.TemporaryDirectory()
+        cls.model = pathlib.Path(cls.temporary.name)
+        small = GOLDEN / "model/ckpt/smalltext/hf-bf16"
+        config = json.loads((small / "config.json").read_text())
+        config |= {"hidden_size": cls.HIDDEN, "intermediate_size": cls.WIDE, "num_hidden_layers": cls.LAYERS,
+                   "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 128}
+        (cls.model / "config.json").write_text(json.dumps(config))
+        for name in ("tekken.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+            shutil.copy(small / name, cls.model / name)
+        hidden, wide = cls.HIDDEN, cls.WIDE
+        shapes = {"model.embed_tokens.weight": (1536, hidden), "lm_head.weight": (1536, hidden), "model.norm.weight": (hidden,)}
+        for i in range(cls.LAYERS):
+            layer = f"model.layers.{i}."
+            shapes |= {layer + "input_layernorm.weight": (hidden,), layer + "post_attention_layernorm.weight": (hidden,),
+                       layer + "self_attn.q_proj.weight": (1024, hidden), layer + "self_attn.k_proj.weight": (256, hidden),
+                       layer + "self_attn.v_proj.weight": (256, hidden), layer + "self_attn.o_proj.weight": (hidden, 1024),
+                       layer + "mlp.gate_proj.weight": (wide, hidden), layer + "mlp.up_proj.weight": (wide, hidden),
+                       layer + "mlp.down_proj.weight": (hidden, wide)}
+        header, at = {}, 0
+        for name, shape in shapes.items():
+            size = 2 * math.prod(shape)
+            header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [at, at + size]}
+            at += size
+        text = json.dumps(header).encode()
+        draw = random.Random(1)
+        with open(cls.model / "model.safetensors", "wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for name, shape in shapes.items():
+                if len(shape) == 1:
+                    file.write(b"\x80\x3f" * shape[0])
+                    continue
+                # Every second byte is sign and exponent: numbers around 0.01.
+                codes = bytearray(draw.randbytes(2 * math.prod(shape)))
+                codes[1::2] = bytes(0x3c if c & 1 else 0xbc for c in codes[1::2])
+                file.write(codes)
+        cls.size = (cls.model / "model.safetensors").stat().st_size
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.temporary.cleanup()
+
+    def run_with(self, *options):
+        """-> exit code, stdout, stderr, peak of resident memory in bytes as the system counts it"""
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            process = subprocess.Popen([BISE, "run", str(self.model), "--raw", "-p", "hello there", "--temperature", "0",
+                                        "--max-tokens", "5", "--context", "256", "--threads", "2", *options],
+                                       stdout=out, stderr=err)
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            out.seek(0)
+            err.seek(0)
+            return process.returncode, out.read(), err.read().decode(), usage.ru_maxrss * 1024
+
+    def test_a_ceiling_below_the_model_holds_and_changes_no_answer(self):
+        code, expected, err, whole = self.run_with()
+        self.assertEqual(code, 0, err)
+        self.assertNotIn("memory: ", err.replace("peak memory", ""))
+        self.assertGreater(whole, self.size)
+        for ceiling in (64, 96):
+            code, out, err, peak = self.run_with("--memory", f"{ceiling}MiB")
+            self.assertEqual((code, out), (0, expected), err)
+            self.assertLess(peak, ceiling << 20)
+            self.assertLess(ceiling << 20, self.size)
+            for words in ("are read from the disk for every token", "s per token; the disk gives", "expected; peak memory"):
+                self.assertIn(words, err)
+
+    def test_json_tells_what_streamed(self):
+        code, out, err, _ = self.run_with("--memory", "64MiB", "--json")
+        self.assertEqual(code, 0, err)
+        streaming = json.loads(out)["streaming"]
+        self.assertGreater(streaming["bytes_per_token"], self.size / 2)
+        self.assertGreater(streaming["disk_gb_s"], 0)
+        self.assertGreater(streaming["seen_s_per_token"], 0)
+
+    def test_a_ceiling_that_is_too_small_says_what_is_needed(self):
+        code, out, err, _ = self.run_with("--memory", "10MiB")
+        self.assert_error((code, out.decode(), err), 1, "a ceiling of 10 MiB is too small", "at least", "--context")
+        self.assert_error(bise("run", self.model, "-p", "x", "--memory", "much"), 2, "--memory")
+
+    def test_the_variable_sets_it_too(self):
+        code, _, err = bise("run", self.model, "--raw", "-p", "x", "--max-tokens", "1", "--context", "64", env={"BISE_MEMORY": "64MiB"})
+        self.assertEqual(code, 0, err)
+        self.assertIn("memory: 64 MiB at most", err)
 
 
 class Probes(Case):

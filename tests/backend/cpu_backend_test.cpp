@@ -363,13 +363,15 @@ TEST(cpu_backend, peaks_grow_with_the_steps_and_are_numbers_of_this_world) {
 TEST(cpu_backend, integer_formats_multiply_integers_but_not_at_reference_precision) {
   BackendOptions reference;
   reference.precision = Precision::reference;
+  const RandomWeights integers({{FormatId::q4_k, 16}, {FormatId::q8_0, 16}}, 256, kSeed);
+  const RandomWeights floats({{FormatId::bf16, 16}, {FormatId::fp8_e4m3, 16}}, 256, kSeed);
   for (auto& backend : every_backend()) {
-    EXPECT_TRUE(backend->multiplies_int8(FormatId::q4_k));
-    EXPECT_TRUE(backend->multiplies_int8(FormatId::q8_0));
-    EXPECT_FALSE(backend->multiplies_int8(FormatId::bf16));
-    EXPECT_FALSE(backend->multiplies_int8(FormatId::fp8_e4m3));
+    for (const WeightView& view : integers.views()) EXPECT_TRUE(backend->multiplies_int8(view));
+    for (const WeightView& view : floats.views()) EXPECT_FALSE(backend->multiplies_int8(view));
   }
-  for (auto& backend : every_backend(reference)) EXPECT_FALSE(backend->multiplies_int8(FormatId::q4_k));
+  for (auto& backend : every_backend(reference)) {
+    for (const WeightView& view : integers.views()) EXPECT_FALSE(backend->multiplies_int8(view));
+  }
 }
 
 }  // namespace

@@ -188,7 +188,7 @@ TEST(ModelLoad, progress_reaches_the_end_and_can_stop_the_load) {
   auto backend = create_backend("cpu", {.num_threads = 1});
   uint64_t last = 0;
   ModelLoadOptions options;
-  options.progress = [&](uint64_t done, uint64_t total) {
+  options.weights.progress = [&](uint64_t done, uint64_t total) {
     EXPECT_GE(done, last);
     EXPECT_LE(done, total);
     last = done;
@@ -196,7 +196,7 @@ TEST(ModelLoad, progress_reaches_the_end_and_can_stop_the_load) {
   };
   ASSERT_TRUE(Model::load(*checkpoint, **backend, options, Log()).has_value());
   EXPECT_GT(last, checkpoint->total_bytes() * 9 / 10);
-  options.progress = [](uint64_t, uint64_t) { return false; };
+  options.weights.progress = [](uint64_t, uint64_t) { return false; };
   auto stopped = Model::load(*checkpoint, **backend, options, Log());
   ASSERT_FALSE(stopped.has_value());
   EXPECT_EQ(stopped.error().code(), ErrorCode::cancelled);

@@ -67,6 +67,8 @@ class ReferenceBackend : public Backend {
     std::memset(data, 0, bytes);
     return Buffer(data, bytes, [](void* p, size_t) { std::free(p); });
   }
+  WeightCost weight_cost(std::span<const WeightView>) const override { return {}; }
+  Result<void> plan_weights(WeightPlan) override { return {}; }  // everything lives in memory
   Result<Weight> pack_weight(std::span<const WeightView> parts) override {
     Weight weight;
     weight.name = parts[0].name;
@@ -231,7 +233,7 @@ class ReferenceBackend : public Backend {
   }
   Result<void> synchronize() override { return {}; }
   MatrixPeak measure_matrix_peak(double) override { return {}; }  // it is in nobody's race
-  bool multiplies_int8(FormatId) const override { return false; }
+  bool multiplies_int8(const WeightView&) const override { return false; }
 
  private:
   static const float* row(const Weight& weight, int64_t r) {

@@ -9,6 +9,7 @@
 #include "backend/cpu/cpu_memory.h"
 #include "backend/cpu/cpu_peak.h"
 #include "backend/cpu/packed_weight.h"
+#include "backend/cpu/weight_loader.h"
 #include "base/float_types.h"
 #include "base/thread_pool.h"
 #include "tensor/weight_format.h"
@@ -34,7 +35,9 @@ class CpuBackend : public Backend {
       : kernels_(kernels),
         options_(options),
         pool_(options.num_threads > 0 ? options.num_threads : usable_cores()),
-        scratch_(static_cast<size_t>(pool_.num_threads())) {}
+        loader_(pool_, options.precision == Precision::fast),
+        scratch_(static_cast<size_t>(pool_.num_threads())),
+        tiles_(static_cast<size_t>(pool_.num_threads())) {}
 
   std::string description() const override {
     return std::string("cpu ") + kernels_.name + ", " + std::to_string(num_threads()) +
@@ -64,15 +67,24 @@ class CpuBackend : public Backend {
     return {};
   }
 
-  Result<Weight> pack_weight(std::span<const WeightView> parts) override;
+  WeightCost weight_cost(std::span<const WeightView> parts) const override { return loader_.cost(parts); }
+  Result<void> plan_weights(WeightPlan plan) override { return loader_.plan(std::move(plan)); }
+  StreamStats stream_stats() const override { return loader_.stats(); }
+  Result<Weight> pack_weight(std::span<const WeightView> parts) override { return loader_.pack(parts); }
   void matmul(const Weight& weight, MatrixView x, MatrixView y, bool accumulate) override;
 
   void embed(const Weight& table, std::span<const int32_t> ids, MatrixView out) override {
-    const auto& packed = static_cast<const PackedWeight&>(*table.storage);
+    std::vector<std::optional<Error>> failed(ids.size());
     each_row(static_cast<int64_t>(ids.size()), out.columns, [&](int64_t i) {
-      unpack_row(packed, ids[static_cast<size_t>(i)],
-                 {out.row_f32(i), static_cast<size_t>(out.columns)});
+      const std::span<float> to{out.row_f32(i), static_cast<size_t>(out.columns)};
+      const int32_t id = ids[static_cast<size_t>(i)];
+      if (!table.is_streamed) return unpack_row(static_cast<const PackedWeight&>(*table.storage), id, to);
+      auto done = loader_.read_row(static_cast<const StreamedWeight&>(*table.storage), id, to);
+      if (!done) failed[static_cast<size_t>(i)] = std::move(done).error();
     });
+    for (std::optional<Error>& error : failed) {
+      if (error) fail(*error);
+    }
   }
   void rms_norm(MatrixView x, const Buffer& weight, float eps, MatrixView out) override {
     const float* w = static_cast<const float*>(weight.data());
@@ -142,15 +154,16 @@ class CpuBackend : public Backend {
       }
     });
   }
-  Result<void> synchronize() override { return {}; }
+  Result<void> synchronize() override {
+    if (failed_) return *std::exchange(failed_, std::nullopt);
+    return {};
+  }
   MatrixPeak measure_matrix_peak(double seconds) override {
     return measure_cpu_peak(kernels_, pool_, seconds);
   }
-  bool multiplies_int8(FormatId format) const override {
+  bool multiplies_int8(const WeightView& weight) const override {
     if (options_.precision == Precision::reference) return false;
-    WeightView view;
-    view.format = format;
-    const auto tiles = tile_format_of(view);
+    const auto tiles = tile_format_of(weight);
     return tiles && tiles->integer;
   }
 
@@ -163,6 +176,11 @@ class CpuBackend : public Backend {
     std::vector<float> scaled_sums;
     std::vector<QuantizedRow> rows;
   };
+
+  // To those above it is this device that failed, whatever was beneath it.
+  void fail(const Error& error) {
+    if (!failed_) failed_ = Error(ErrorCode::device, error.message());
+  }
 
   static size_t row_size(MatrixView x) { return static_cast<size_t>(x.columns) * sizeof(float); }
 
@@ -183,65 +201,30 @@ class CpuBackend : public Backend {
   // FP8 inputs as the GPU path sees them: rounded to e4m3 codes of the static scale.
   MatrixView statically_quantized(MatrixView x, float scale);
   void tiled_product(const WeightSegment& segment, MatrixView x, MatrixView y, bool accumulate);
-  // One tile times tokens [token, token + tokens).
-  void tile_product(const WeightSegment& segment, int64_t tile, MatrixView x, int64_t token, int tokens,
-                    MatrixView y, bool accumulate) const;
-  void decoded_product(const WeightSegment& segment, MatrixView x, MatrixView y, bool accumulate);
+  // One tile, at `data`, times tokens [token, token + tokens).
+  void tile_product(const WeightSegment& segment, int64_t tile, const uint8_t* data, MatrixView x,
+                    int64_t token, int tokens, MatrixView y, bool accumulate) const;
+  // Rows [first, first + rows) of a segment without tiles.
+  void decoded_product(const WeightSegment& segment, int64_t first, int64_t rows, MatrixView x,
+                       MatrixView y, bool accumulate);
+  // x as a segment wants it; 8-bit copies are made once per product.
+  MatrixView input_of(const WeightSegment& segment, MatrixView x, bool* is_quantized);
+  Result<void> streamed_product(const StreamedWeight& weight, MatrixView x, MatrixView y, bool accumulate);
+  // Rows [first, first + rows) of a segment whose tiles are packed here, one at a time per thread.
+  Result<void> streamed_tiles(const WeightSegment& segment, int64_t first, int64_t rows, MatrixView x,
+                              MatrixView y, bool accumulate);
 
   const CpuKernels& kernels_;
   BackendOptions options_;
   ThreadPool pool_;
+  WeightLoader loader_;
   std::vector<std::vector<float>> scratch_;  // one per thread
+  std::vector<Buffer> tiles_;                // one tile of a streamed weight per thread
+  std::optional<Error> failed_;              // the first failure since synchronize()
   AttentionScratch attention_scratch_;
   QuantizedMatrix quantized_;
   std::vector<float> static_inputs_;
 };
-
-Result<Weight> CpuBackend::pack_weight(std::span<const WeightView> parts) {
-  CHECK(!parts.empty());
-  auto packed = std::make_unique<PackedWeight>();
-  packed->columns = parts[0].columns;
-  for (const WeightView& part : parts) {
-    if (part.columns != packed->columns) {
-      return Error(ErrorCode::corrupt, "tensor " + part.name + ": " + std::to_string(part.columns) +
-                                           " columns beside " + std::to_string(packed->columns));
-    }
-  }
-  packed->segments = plan_segments(parts, options_.precision == Precision::fast);
-  Weight weight;
-  weight.name = parts[0].name;
-  weight.format = parts[0].format;
-  weight.columns = packed->columns;
-  uint64_t total = 0;
-  for (const WeightSegment& s : packed->segments) {
-    weight.rows += s.rows;
-    if (s.tiles) total += static_cast<uint64_t>(s.num_tiles()) * s.tile_bytes;
-    else for (const WeightView& view : s.views) weight.bytes += view.codes.size();
-  }
-  weight.is_mapped = total == 0;
-  weight.bytes += total;
-  packed->buffer = TRY(allocate_host(total, ("the weight " + weight.name).c_str()));
-  auto* at = static_cast<uint8_t*>(packed->buffer.data());
-  for (WeightSegment& s : packed->segments) {
-    s.data = s.tiles ? at : nullptr;
-    std::vector<std::optional<Error>> failed(static_cast<size_t>(num_threads()));
-    pool_.parallel_for(s.tiles ? s.num_tiles() : s.rows, 4, [&](int64_t begin, int64_t end, int worker) {
-      for (int64_t i = begin; i < end; ++i) {
-        auto done = s.tiles ? pack_tile(s, packed->columns, i, at + static_cast<uint64_t>(i) * s.tile_bytes)
-                            : check_stored_row(s, i);
-        if (!done) failed[static_cast<size_t>(worker)] = std::move(done).error();
-      }
-    });
-    for (std::optional<Error>& error : failed) {
-      if (error) return std::move(*error);
-    }
-    if (!s.tiles) continue;
-    at += static_cast<uint64_t>(s.num_tiles()) * s.tile_bytes;
-    s.views.clear();  // the file is not needed again
-  }
-  weight.storage = std::move(packed);
-  return weight;
-}
 
 void CpuBackend::quantize(MatrixView x) {
   const size_t rows = static_cast<size_t>(x.rows), columns = static_cast<size_t>(x.columns);
@@ -275,23 +258,73 @@ MatrixView CpuBackend::statically_quantized(MatrixView x, float scale) {
 
 void CpuBackend::matmul(const Weight& weight, MatrixView x, MatrixView y, bool accumulate) {
   CHECK(x.columns == weight.columns && y.columns == weight.rows && x.rows == y.rows);
+  if (failed_) return;  // what follows would be computed from nothing
+  if (weight.is_streamed) {
+    auto done = streamed_product(static_cast<const StreamedWeight&>(*weight.storage), x, y, accumulate);
+    if (!done) fail(done.error());
+    return;
+  }
   const auto& packed = static_cast<const PackedWeight&>(*weight.storage);
   bool is_quantized = false;
   for (const WeightSegment& s : packed.segments) {
-    MatrixView in = x;
-    if (options_.fp8_static_activations && s.activation_scale > 0.0f) {
-      in = statically_quantized(x, s.activation_scale);
-    }
-    if (!s.tiles) {
-      decoded_product(s, in, y, accumulate);
-      continue;
-    }
-    if (s.tiles->integer && !is_quantized) {
-      quantize(x);
-      is_quantized = true;
-    }
-    tiled_product(s, in, y, accumulate);
+    MatrixView in = input_of(s, x, &is_quantized);
+    if (s.tiles) tiled_product(s, in, y, accumulate);
+    else decoded_product(s, 0, s.rows, in, y, accumulate);
   }
+}
+
+MatrixView CpuBackend::input_of(const WeightSegment& s, MatrixView x, bool* is_quantized) {
+  if (s.tiles && s.tiles->integer && !*is_quantized) {
+    quantize(x);
+    *is_quantized = true;
+  }
+  const bool is_static = options_.fp8_static_activations && s.activation_scale > 0.0f;
+  return is_static ? statically_quantized(x, s.activation_scale) : x;
+}
+
+Result<void> CpuBackend::streamed_product(const StreamedWeight& weight, MatrixView x, MatrixView y,
+                                          bool accumulate) {
+  bool is_quantized = false;
+  std::optional<size_t> current;
+  MatrixView in = x;
+  CHECK(weight.index.has_value());
+  return loader_.stream().each_piece(
+      *weight.index, [&](size_t index, const WeightSegment& s, int64_t first, int64_t rows) -> Result<void> {
+        if (current != index) in = input_of(s, x, &is_quantized);
+        current = index;
+        if (s.tiles) return streamed_tiles(s, first, rows, in, y, accumulate);
+        for (int64_t row = first; row < first + rows; ++row) TRY(check_stored_row(s, row));
+        decoded_product(s, first, rows, in, y, accumulate);
+        return {};
+      });
+}
+
+Result<void> CpuBackend::streamed_tiles(const WeightSegment& s, int64_t first, int64_t rows, MatrixView x,
+                                        MatrixView y, bool accumulate) {
+  for (Buffer& tile : tiles_) {
+    if (tile.bytes() < s.tile_bytes) tile = TRY(allocate_host(s.tile_bytes, "a tile"));
+  }
+  std::vector<std::optional<Error>> failed(tiles_.size());
+  const int64_t first_tile = first / kTileRows, count = (rows + kTileRows - 1) / kTileRows;
+  pool_.parallel_for(count, 1, [&](int64_t begin, int64_t end, int worker) {
+    auto* data = static_cast<uint8_t*>(tiles_[static_cast<size_t>(worker)].data());
+    for (int64_t tile = first_tile + begin; tile < first_tile + end; ++tile) {
+      std::memset(data, 0, s.tile_bytes);
+      auto done = pack_tile(s, x.columns, tile, data);
+      if (!done) {
+        failed[static_cast<size_t>(worker)] = std::move(done).error();
+        return;
+      }
+      for (int64_t t = 0; t < x.rows; t += kMaxTokens) {
+        const int tokens = static_cast<int>(std::min<int64_t>(kMaxTokens, x.rows - t));
+        tile_product(s, tile, data, x, t, tokens, y, accumulate);
+      }
+    }
+  });
+  for (std::optional<Error>& error : failed) {
+    if (error) return std::move(*error);
+  }
+  return {};
 }
 
 void CpuBackend::tiled_product(const WeightSegment& s, MatrixView x, MatrixView y, bool accumulate) {
@@ -301,7 +334,10 @@ void CpuBackend::tiled_product(const WeightSegment& s, MatrixView x, MatrixView 
   auto piece = [&](int64_t begin, int64_t end) {
     for (int64_t t = 0; t < x.rows; t += kMaxTokens) {
       const int tokens = static_cast<int>(std::min<int64_t>(kMaxTokens, x.rows - t));
-      for (int64_t tile = begin; tile < end; ++tile) tile_product(s, tile, x, t, tokens, y, accumulate);
+      for (int64_t tile = begin; tile < end; ++tile) {
+        const uint8_t* data = s.data + static_cast<uint64_t>(tile) * s.tile_bytes;
+        tile_product(s, tile, data, x, t, tokens, y, accumulate);
+      }
     }
   };
   if (static_cast<int64_t>(s.tile_bytes) * tiles * x.rows < kSerialBytes) return piece(0, tiles);
@@ -309,10 +345,9 @@ void CpuBackend::tiled_product(const WeightSegment& s, MatrixView x, MatrixView 
   pool_.parallel_for(tiles, grain, [&](int64_t begin, int64_t end, int) { piece(begin, end); });
 }
 
-void CpuBackend::tile_product(const WeightSegment& s, int64_t tile, MatrixView x, int64_t token,
-                              int tokens, MatrixView y, bool accumulate) const {
+void CpuBackend::tile_product(const WeightSegment& s, int64_t tile, const uint8_t* data, MatrixView x,
+                              int64_t token, int tokens, MatrixView y, bool accumulate) const {
   float out[kMaxTokens * kTileRows];
-  const uint8_t* data = s.data + static_cast<uint64_t>(tile) * s.tile_bytes;
   const int64_t first = tile * kTileRows, lanes = std::min<int64_t>(kTileRows, s.rows - first);
   if (s.tiles->integer) {
     kernels_.linear_int(s.tiles->ints, data, x.columns, &quantized_.rows[static_cast<size_t>(token)],
@@ -339,22 +374,25 @@ void CpuBackend::tile_product(const WeightSegment& s, int64_t tile, MatrixView x
   else store(lanes);
 }
 
-void CpuBackend::decoded_product(const WeightSegment& s, MatrixView x, MatrixView y, bool accumulate) {
-  int64_t first = s.first_row;
+void CpuBackend::decoded_product(const WeightSegment& s, int64_t first, int64_t rows, MatrixView x,
+                                 MatrixView y, bool accumulate) {
+  int64_t base = 0;  // of the view, in the segment
   for (const WeightView& view : s.views) {
-    pool_.parallel_for(view.rows, 8, [&](int64_t begin, int64_t end, int worker) {
+    const int64_t from = std::max(first - base, int64_t{0}), to = std::min(first + rows - base, view.rows);
+    const int64_t out_row = s.first_row + base;
+    base += view.rows;
+    pool_.parallel_for(to - from, 8, [&](int64_t begin, int64_t end, int worker) {
       std::vector<float>& row = scratch_[static_cast<size_t>(worker)];
       row.resize(static_cast<size_t>(view.columns));
-      for (int64_t r = begin; r < end; ++r) {
+      for (int64_t r = from + begin; r < from + end; ++r) {
         decode_row(view, r, row);
         for (int64_t t = 0; t < x.rows; ++t) {
-          float& out = y.row_f32(t)[first + r];
+          float& out = y.row_f32(t)[out_row + r];
           const float sum = kernels_.dot(row.data(), x.row_f32(t), x.columns);
           out = accumulate ? out + sum : sum;
         }
       }
     });
-    first += view.rows;
   }
 }
 

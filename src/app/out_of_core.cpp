@@ -1,0 +1,63 @@
+#include "app/out_of_core.h"
+
+#include <algorithm>
+
+#include "app/machine.h"
+#include "app/text_format.h"
+#include "base/read_ahead.h"
+
+namespace bise {
+
+MemoryRequest memory_request(const CommonOptions& options, KvDType kv_dtype) {
+  constexpr uint64_t kKeptFree = uint64_t{256} << 20;
+  MemoryRequest request;
+  request.held_bytes = held_memory();
+  request.is_firm = options.memory > 0;
+  request.ceiling = options.memory;
+  if (!request.is_firm) {
+    const uint64_t available = available_memory();
+    const uint64_t kept = std::max(available / 20, kKeptFree);
+    // Where the system does not tell, there is no ceiling.
+    if (available > 0) request.ceiling = request.held_bytes + (available > kept ? available - kept : 0);
+  }
+  request.context = options.context;
+  request.kv_dtype = kv_dtype;
+  request.logits_rows = 64;
+  return request;
+}
+
+double StreamForecast::step_seconds() const {
+  double rate = disk_bytes_per_s;
+  if (load_bytes_per_s > 0 && (rate == 0 || load_bytes_per_s < rate)) rate = load_bytes_per_s;
+  return rate > 0 ? static_cast<double>(step_bytes) / rate : 0.0;
+}
+
+StreamForecast forecast_stream(const MemoryPlan& plan, const std::string& path, uint64_t offset) {
+  constexpr uint64_t kBytes = uint64_t{256} << 20;
+  constexpr double kSeconds = 0.3;
+  StreamForecast forecast;
+  forecast.step_bytes = plan.streamed_bytes;
+  auto rate = measure_read_rate(path, offset, std::min(kBytes, plan.ring_bytes), kSeconds);
+  if (rate && rate->seconds > 0) forecast.disk_bytes_per_s = static_cast<double>(rate->bytes) / rate->seconds;
+  return forecast;
+}
+
+std::string plan_line(const MemoryPlan& plan) {
+  return "memory: " + memory_text(plan.ceiling) + " at most; " + memory_text(plan.resident_bytes) +
+         " of the weights stay, " + memory_text(plan.streamed_bytes) +
+         " are read from the disk for every token (and for every 512 tokens of a prompt); context " +
+         std::to_string(plan.context) + " tokens, " + memory_text(plan.kv_bytes) + " (--context)";
+}
+
+std::string forecast_line(const StreamForecast& forecast) {
+  const double seconds = forecast.step_seconds();
+  if (seconds == 0) return "memory: the disk could not be measured, so no time is foretold";
+  std::string line = "memory: expect " + format_fixed(seconds, seconds < 1 ? 3 : 1) + " s per token; the disk gives " +
+                     format_fixed(forecast.disk_bytes_per_s / 1e9, 2) + " GB/s";
+  if (forecast.load_bytes_per_s > 0) {
+    line += ", reading and packing together " + format_fixed(forecast.load_bytes_per_s / 1e9, 2) + " GB/s";
+  }
+  return line;
+}
+
+}  // namespace bise

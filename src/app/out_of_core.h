@@ -1,0 +1,30 @@
+// A model larger than memory: the ceiling, what is said before it starts, and what came of it.
+#pragma once
+
+#include <string>
+
+#include "app/options.h"
+#include "base/bytes.h"
+#include "base/log.h"
+#include "model/memory_plan.h"
+
+namespace bise {
+
+// --memory, else what the machine has left: a share is kept for others.
+MemoryRequest memory_request(const CommonOptions& options, KvDType kv_dtype);
+
+// What a step is expected to take while weights stream from the disk. All zero: nothing streams.
+struct StreamForecast {
+  uint64_t step_bytes = 0;     // read from the disk by each step
+  double disk_bytes_per_s = 0;  // measured on the model's own file; 0: could not be
+  double load_bytes_per_s = 0;  // at which the resident part was read and packed
+  // The slower of disk and packing; 0: unknown.
+  double step_seconds() const;
+};
+// Measures the disk where the streamed weights lie.
+StreamForecast forecast_stream(const MemoryPlan& plan, const std::string& path, uint64_t offset);
+// "memory: …", one line each: what stays and what streams; what to expect.
+std::string plan_line(const MemoryPlan& plan);
+std::string forecast_line(const StreamForecast& forecast);
+
+}  // namespace bise

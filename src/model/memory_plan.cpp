@@ -1,0 +1,166 @@
+#include "model/memory_plan.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "base/bytes.h"
+#include "model/kv_cache.h"
+
+namespace bise {
+namespace {
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+constexpr uint64_t kMaxRing = 1024 * kMiB;
+// Pieces in the ring: the one in use and those on their way.
+constexpr uint64_t kPiecesInRing = 6;
+// What a context is given when the user named none and memory is short.
+constexpr int64_t kSmallContext = 4096;
+// Tables of the allocator, thread stacks, the pages between things.
+uint64_t margin_of(uint64_t ceiling) { return 4 * kMiB + ceiling / 64; }
+
+struct Sizes {
+  uint64_t memory = 0, side = 0, piece = 0;
+};
+Sizes sizes_of(std::span<const WeightSize> weights) {
+  Sizes s;
+  for (const WeightSize& w : weights) {
+    s.memory += w.cost.memory_bytes;
+    s.piece = std::max(s.piece, w.cost.piece_bytes);
+    if (w.role != WeightRole::table) s.side += w.cost.side_bytes;
+  }
+  return s;
+}
+
+// A ring of about two layers of a large model; of a small one never more than a share of it.
+uint64_t ring_for(uint64_t budget, uint64_t weights, uint64_t piece) {
+  return std::max(std::min({budget / 16, weights / 16, kMaxRing}), kPiecesInRing * piece);
+}
+
+// Gives `memory` to weights of the role, evenly spread over them, as long as `left` reaches.
+void spread(std::span<const WeightSize> weights, WeightRole role, uint64_t* left, std::vector<WeightHome>* homes) {
+  auto is_open = [&](size_t i) { return weights[i].role == role && (*homes)[i] == WeightHome::streamed; };
+  // Staying costs what is packed, less the scales that stay anyway.
+  auto price = [&](size_t i) {
+    const WeightCost& cost = weights[i].cost;
+    return cost.memory_bytes > cost.side_bytes ? cost.memory_bytes - cost.side_bytes : 0;
+  };
+  double total = 0.0;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    if (is_open(i)) total += static_cast<double>(price(i));
+  }
+  if (total == 0.0) return;
+  const double share = std::min(1.0, static_cast<double>(*left) / total);
+  double due = 0.0;  // of memory that weights so far should have been given, less what they were
+  for (size_t i = 0; i < weights.size(); ++i) {
+    if (!is_open(i)) continue;
+    const double bytes = static_cast<double>(price(i));
+    due += share * bytes;
+    if (price(i) > *left || due < bytes / 2) continue;
+    (*homes)[i] = WeightHome::memory;
+    *left -= price(i);
+    due -= bytes;
+  }
+  for (size_t i = 0; i < weights.size(); ++i) {  // what rounding left over
+    if (!is_open(i) || price(i) > *left) continue;
+    (*homes)[i] = WeightHome::memory;
+    *left -= price(i);
+  }
+}
+
+}  // namespace
+
+std::string memory_text(uint64_t bytes) {
+  char text[32];
+  const double mib = static_cast<double>(bytes) / static_cast<double>(kMiB);
+  if (mib >= 1024.0) std::snprintf(text, sizeof(text), "%.1f GiB", mib / 1024.0);
+  else std::snprintf(text, sizeof(text), "%.0f MiB", mib);
+  return text;
+}
+
+uint64_t step_work_bytes(const ModelConfig& c, std::span<const WeightSize> weights,
+                         const MemoryRequest& request) {
+  const uint64_t rows = static_cast<uint64_t>(request.step_tokens);
+  const uint64_t q = static_cast<uint64_t>(c.num_heads) * static_cast<uint64_t>(c.head_dim);
+  const uint64_t kv = static_cast<uint64_t>(c.num_kv_heads) * static_cast<uint64_t>(c.head_dim);
+  const uint64_t hidden = static_cast<uint64_t>(c.hidden_size), wide = static_cast<uint64_t>(c.intermediate_size);
+  uint64_t columns = 0;
+  for (const WeightSize& w : weights) columns = std::max(columns, static_cast<uint64_t>(w.columns));
+  const uint64_t activations = rows * 4 * (2 * hidden + 2 * q + 2 * kv + 3 * wide);
+  const uint64_t inputs = rows * columns * 2;  // in 8 bits, with scales and sums
+  // On the device, on the host, and twice more while a token is drawn.
+  const uint64_t logits = static_cast<uint64_t>(request.logits_rows + 4) * static_cast<uint64_t>(c.vocab_size) * 8;
+  const uint64_t tiles = static_cast<uint64_t>(request.num_threads) * columns * 16 * 4;
+  return activations + inputs + logits + tiles;
+}
+
+Result<MemoryPlan> plan_memory(const ModelConfig& config, std::span<const WeightSize> weights,
+                               const MemoryRequest& request) {
+  MemoryPlan plan;
+  plan.ceiling = request.ceiling;
+  plan.bounded = request.ceiling > 0 && request.is_firm;
+  plan.homes.assign(weights.size(), WeightHome::memory);
+  const Sizes sizes = sizes_of(weights);
+  plan.resident_bytes = sizes.memory;
+  plan.work_bytes = step_work_bytes(config, weights, request);
+  plan.context = request.context;
+  const uint64_t token_bytes = KvCache::bytes_per_token(config, request.kv_dtype);  // never 0
+  auto kv_bytes = [&](int64_t tokens) {
+    return round_up(static_cast<uint64_t>(tokens), kKvBlockSize) * token_bytes;
+  };
+  // While everything is loaded into memory a small ring does.
+  plan.ring_bytes = std::clamp(sizes.memory / 64, kPiecesInRing * sizes.piece,
+                               std::max(256 * kMiB, kPiecesInRing * sizes.piece));
+  if (request.ceiling == 0) return plan;
+
+  const int64_t whole_context = config.context_length;
+  const uint64_t fixed = request.held_bytes + margin_of(request.ceiling) + plan.work_bytes;
+  int64_t context = request.context > 0 ? request.context : std::min(kSmallContext, whole_context);
+  plan.kv_bytes = kv_bytes(context);
+  const uint64_t in_memory = fixed + plan.ring_bytes + sizes.memory;
+  if (in_memory + plan.kv_bytes <= request.ceiling) {
+    if (request.context == 0 && plan.bounded) {  // the rest is for the context
+      const uint64_t fits = (request.ceiling - in_memory) / token_bytes / kKvBlockSize * kKvBlockSize;
+      plan.context = static_cast<int64_t>(std::min(fits, static_cast<uint64_t>(whole_context)));
+      plan.kv_bytes = kv_bytes(plan.context);
+    }
+    return plan;
+  }
+  if (request.context == 0) {  // an eighth of the ceiling, if that is more
+    const uint64_t eighth = request.ceiling / 8 / token_bytes / kKvBlockSize * kKvBlockSize;
+    context = std::max(context, static_cast<int64_t>(std::min(eighth, static_cast<uint64_t>(whole_context))));
+    plan.kv_bytes = kv_bytes(context);
+  }
+
+  plan.streams = true;
+  plan.bounded = true;
+  plan.context = context;
+  plan.ring_bytes = ring_for(request.ceiling, sizes.memory, sizes.piece);
+  const uint64_t least = fixed + plan.kv_bytes + sizes.side + kPiecesInRing * sizes.piece;
+  if (least > request.ceiling) {
+    return Error(ErrorCode::out_of_memory,
+                 "memory: a ceiling of " + memory_text(request.ceiling) + " is too small; at least " +
+                     memory_text(least) + " are needed: program " + memory_text(request.held_bytes) +
+                     ", KV cache of " + std::to_string(context) + " tokens " + memory_text(plan.kv_bytes) +
+                     " (less with --context), a step " + memory_text(plan.work_bytes) + ", scales " +
+                     memory_text(sizes.side) + ", reading ahead " + memory_text(kPiecesInRing * sizes.piece));
+  }
+  plan.ring_bytes = std::min(plan.ring_bytes, request.ceiling - fixed - plan.kv_bytes - sizes.side);
+  for (size_t i = 0; i < weights.size(); ++i) {
+    plan.homes[i] = weights[i].role == WeightRole::table ? WeightHome::in_file : WeightHome::streamed;
+  }
+  uint64_t left = request.ceiling - fixed - plan.kv_bytes - sizes.side - plan.ring_bytes;
+  for (WeightRole role : {WeightRole::head, WeightRole::layer, WeightRole::vision}) {
+    spread(weights, role, &left, &plan.homes);
+  }
+  plan.resident_bytes = 0;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const WeightCost& cost = weights[i].cost;
+    if (plan.homes[i] == WeightHome::memory) plan.resident_bytes += cost.memory_bytes;
+    if (plan.homes[i] != WeightHome::streamed) continue;
+    plan.resident_bytes += cost.side_bytes;
+    if (weights[i].role != WeightRole::vision) plan.streamed_bytes += cost.stored_bytes;
+  }
+  return plan;
+}
+
+}  // namespace bise
