@@ -314,6 +314,14 @@ Result<QuantScheme> read_hf_quantization(const std::string& config_json) {
     const Json* config = TRY(json_object(top, key, "config.json"));
     if (config != nullptr) return read_config(*config, std::string("config.json: ") + key);
   }
+  // Some writers of models with vision describe only the language model.
+  const Json* text = TRY(json_object(top, "text_config", "config.json"));
+  const Json* config = nullptr;
+  if (text != nullptr) {
+    config = TRY(json_object(*text, "quantization_config", "config.json: text_config"));
+  }
+  if (config != nullptr)
+    return read_config(*config, "config.json: text_config.quantization_config");
   return QuantScheme();
 }
 

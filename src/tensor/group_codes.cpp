@@ -84,28 +84,44 @@ const uint8_t* nvfp4_block(const WeightView& w, int64_t row, int64_t column) {
   return row_bytes(w, weight_format(FormatId::nvfp4_gguf), row, column);
 }
 
-// Exponent bits that make a stored number infinite or not a number, as a mask; E4M3 has its own.
-bool is_finite(ScaleType type, uint32_t bits) {
+// The bits that are all set in an infinity or in what is not a number.
+uint32_t special_bits(ScaleType type) {
   switch (type) {
-    case ScaleType::f16: return (bits & 0x7C00u) != 0x7C00u;
-    case ScaleType::bf16: return (bits & 0x7F80u) != 0x7F80u;
-    case ScaleType::f32: return (bits & 0x7F800000u) != 0x7F800000u;
-    case ScaleType::e8m0: return bits != 0xFFu;
+    case ScaleType::f16: return 0x7C00u;
+    case ScaleType::bf16: return 0x7F80u;
+    case ScaleType::f32: return 0x7F800000u;
+    case ScaleType::e8m0: return 0xFFu;
     case ScaleType::e4m3: break;
   }
-  return (bits & 0x7Fu) != 0x7Fu;
+  return 0x7Fu;
+}
+
+// The first element with all of `mask` set, or -1. Files hold up to a billion scales.
+template <class T>
+int64_t find_special(Bytes bytes, uint32_t mask) {
+  const int64_t count = static_cast<int64_t>(bytes.size() / sizeof(T));
+  auto is_special = [&](int64_t i) {
+    return (load_le<T>(bytes.data() + i * static_cast<int64_t>(sizeof(T))) & mask) == mask;
+  };
+  int found = 0;
+  for (int64_t i = 0; i < count; ++i) found |= is_special(i);
+  if (found == 0) return -1;
+  int64_t at = 0;
+  while (!is_special(at)) ++at;
+  return at;
 }
 
 Result<void> check_finite(const TensorView& part, ScaleType type) {
-  for (int64_t i = 0, count = part.num_elements(); i < count; ++i) {
-    if (is_finite(type, bits_of(part, i))) continue;
-    const int64_t width = part.shape.empty() ? 1 : part.shape.back();
-    return Error(ErrorCode::corrupt, "tensor " + part.name + ": found " +
-                                         std::to_string(value_of(type, bits_of(part, i))) +
-                                         " at [" + std::to_string(i / width) + ", " +
-                                         std::to_string(i % width) + "], expected finite numbers");
-  }
-  return {};
+  const uint32_t mask = special_bits(type), width = dtype_bytes(part.dtype);
+  const int64_t at = width == 1   ? find_special<uint8_t>(part.bytes, mask)
+                     : width == 2 ? find_special<uint16_t>(part.bytes, mask)
+                                  : find_special<uint32_t>(part.bytes, mask);
+  if (at < 0) return {};
+  const int64_t per_row = part.shape.empty() ? 1 : part.shape.back();
+  return Error(ErrorCode::corrupt, "tensor " + part.name + ": found " +
+                                       std::to_string(value_of(type, bits_of(part, at))) + " at [" +
+                                       std::to_string(at / per_row) + ", " +
+                                       std::to_string(at % per_row) + "], expected finite numbers");
 }
 
 }  // namespace

@@ -41,6 +41,15 @@ TEST(quant_scheme, published_fp8_configs_are_understood) {
   EXPECT_EQ(blocks->any[0].block_columns, 64);
 }
 
+TEST(quant_scheme, a_description_inside_the_text_configuration_counts_when_it_is_the_only_one) {
+  const std::string inner =
+      R"("text_config":{"quantization_config":{"quant_method":"awq","bits":4}})";
+  EXPECT_EQ(read_hf_quantization("{" + inner + "}")->method, "awq");
+  EXPECT_EQ(read_hf_quantization("{" + inner + R"(,"quantization_config":{"quant_method":"fp8"}})")
+                ->method,
+            "fp8");
+}
+
 TEST(quant_scheme, params_json_says_whether_inputs_have_scales) {
   auto read = [](const char* scheme) {
     return read_mistral_quantization(
