@@ -44,12 +44,16 @@ void read_tensors(const uint8_t* data, size_t size, std::map<std::string, Held>&
     held.view.name = std::string("m.") + kParts[next() % std::size(kParts)];
     held.view.dtype = kTypes[next() % std::size(kTypes)];
     const size_t rank = next() % 4;
-    uint64_t bytes = held.view.dtype == DType::block ? 36 : dtype_bytes(held.view.dtype);
+    const bool block = held.view.dtype == DType::block;
+    uint64_t bytes = block ? 36 : dtype_bytes(held.view.dtype);
     for (size_t d = 0; d < rank; ++d) {
       held.view.shape.push_back(next());
       bytes *= static_cast<uint64_t>(held.view.shape.back());
     }
-    if (held.view.dtype == DType::block) held.view.ggml_type = next() % 48;
+    if (block) {
+      held.view.ggml_type = next() % 48;
+      bytes /= 64;  // NVFP4's blocks; other types do not fit and say so
+    }
     if (bytes > 1 << 20) return;
     held.bytes.resize(bytes);
     std::string name = held.view.name;
