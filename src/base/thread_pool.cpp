@@ -30,10 +30,15 @@ struct ThreadPool::State {
   std::mutex sleep_mutex;
   std::condition_variable wake;
   std::atomic<uint64_t> round{0};  // raised once per loop; workers wait for a change
-  std::atomic<int> working{0};     // workers that have not left the current loop
+  // The round whose loop may be joined, 0 when none. A worker counts itself in `joined` before it
+  // looks, and the caller closes before it looks at `joined`: so either the worker finds the loop
+  // closed, or the caller waits for it. A worker that the system has not run meanwhile keeps nobody
+  // waiting.
+  std::atomic<uint64_t> open{0};
+  std::atomic<int> joined{0};
   std::atomic<int> sleepers{0};
   std::atomic<bool> stop{false};
-  // The loop: written before `round` is raised, read after it was seen raised.
+  // The loop: written while nobody has joined, read by those who have.
   std::atomic<int64_t> next{0};  // passes `count` by at most one grain per thread
   std::atomic<bool> busy{false};  // catches a loop within a loop, and two owners
   int64_t count = 0, grain = 1;
@@ -62,13 +67,15 @@ struct ThreadPool::State {
         wake.wait(lock, [&] { return round.load() != seen; });
         sleepers.fetch_sub(1);
       }
-      ++seen;
+      seen = round.load();
       if (stop.load()) return;
-      drain(worker);
-      working.fetch_sub(1, std::memory_order_release);
+      joined.fetch_add(1);
+      if (open.load() == seen) drain(worker);
+      joined.fetch_sub(1, std::memory_order_release);
     }
   }
   void raise() {
+    open.store(round.load(std::memory_order_relaxed) + 1);
     round.fetch_add(1);
     if (sleepers.load() > 0) {
       std::lock_guard lock(sleep_mutex);
@@ -118,10 +125,10 @@ void ThreadPool::run(int64_t count, int64_t grain, Call call, void* context) {
   s.call = call;
   s.context = context;
   s.next.store(0, std::memory_order_relaxed);
-  s.working.store(num_threads_ - 1, std::memory_order_relaxed);
   s.raise();
   s.drain(0);
-  for (int spins = 0; s.working.load(std::memory_order_acquire) != 0;) {
+  s.open.store(0);
+  for (int spins = 0; s.joined.load() != 0;) {
     if (++spins < kSpins) relax();
     else std::this_thread::yield();
   }
