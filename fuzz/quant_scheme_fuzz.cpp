@@ -54,7 +54,7 @@ void read_tensors(const uint8_t* data, size_t size, std::map<std::string, Held>&
       held.view.ggml_type = next() % 48;
       bytes /= 64;  // NVFP4's blocks; other types do not fit and say so
     }
-    if (bytes > 1 << 20) return;
+    if (bytes > 1 << 20) break;
     held.bytes.resize(bytes);
     std::string name = held.view.name;
     out[name] = std::move(held);
