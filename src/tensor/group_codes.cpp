@@ -281,9 +281,13 @@ Result<void> check_group_parts(const WeightView& w) {
 Result<void> check_codes(const WeightView& w, int64_t row) {
   if (w.format != FormatId::fp8_e4m3 && w.format != FormatId::mxfp8) return {};
   const uint8_t* codes = bytes_of(w.codes) + w.stored_row(row) * w.columns;
-  int found = 0;  // first without a branch: this reads every byte of a model
-  for (int64_t k = 0; k < w.columns; ++k) found |= static_cast<int>((codes[k] & 0x7F) == 0x7F);
-  for (int64_t k = 0; found != 0 && k < w.columns; ++k) {
+  // Eight codes at a time first: this reads every byte of a model.
+  constexpr uint64_t kEach = 0x0101010101010101;
+  uint64_t found = 0;
+  int64_t k = 0;
+  for (; k + 8 <= w.columns; k += 8) found |= ((load_le<uint64_t>(codes + k) & (0x7F * kEach)) + kEach) & (0x80 * kEach);
+  if (found != 0) k = 0;
+  for (; k < w.columns; ++k) {
     if ((codes[k] & 0x7F) != 0x7F) continue;
     return Error(ErrorCode::corrupt, "tensor " + w.name + ": the FP8 code at row " +
                                          std::to_string(row) + ", column " + std::to_string(k) +

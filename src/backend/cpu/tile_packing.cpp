@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "backend/cpu/tile_sources.h"
 #include "base/float_types.h"
 #include "tensor/decoders.h"
 #include "tensor/group_codes.h"
@@ -10,258 +11,48 @@
 namespace bise {
 namespace {
 
-// --- Sources. A source reads the blocks of 32 columns of one row: `codes` are bytes as a tile has
-// them before they are squeezed, `scales` are the block's own; `header` and `minimum` are those of
-// the group that a block starts.
+using namespace packing;
 
-struct BlockSource {
-  const uint8_t* row;
-  void minimum(int64_t, uint8_t*) const {}
-  void block_scales(int64_t, uint8_t*) const {}
-};
+// --- Tiles. Every word of four bytes belongs to one row.
 
-inline void nibbles(const uint8_t* p, uint8_t* out) {
-  for (int j = 0; j < 16; ++j) {
-    out[j] = p[j] & 15;
-    out[16 + j] = static_cast<uint8_t>(p[j] >> 4);
-  }
-}
-inline void add_fifth_bits(const uint8_t* p, uint8_t* out) {
-  const uint32_t high = load_le<uint32_t>(p);
-  for (int j = 0; j < 32; ++j) out[j] = static_cast<uint8_t>(out[j] | ((high >> j) & 1u) << 4);
-}
-
-// Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL: d [· m] [· 32 fifth bits] · 16 bytes of nibbles.
-template <bool kMin, bool kFive>
-struct NibbleSource : BlockSource {
-  static constexpr int kBytes = 2 + (kMin ? 2 : 0) + (kFive ? 4 : 0) + 16;
-  const uint8_t* at(int64_t b) const { return row + b * kBytes; }
-  void header(int64_t b, uint8_t* out) const { std::memcpy(out, at(b), 2); }
-  void minimum(int64_t b, uint8_t* out) const {
-    if constexpr (kMin) std::memcpy(out, at(b) + 2, 2);
-  }
-  void codes(int64_t b, uint8_t* out) const {
-    const uint8_t* p = at(b) + (kMin ? 4 : 2);
-    nibbles(p + (kFive ? 4 : 0), out);
-    if constexpr (kFive) add_fifth_bits(p, out);
-  }
-};
-struct Q8_0Source : BlockSource {
-  void header(int64_t b, uint8_t* out) const { std::memcpy(out, row + b * 34, 2); }
-  void codes(int64_t b, uint8_t* out) const { std::memcpy(out, row + b * 34 + 2, 32); }
-};
-struct Mxfp4Source : BlockSource {
-  void header(int64_t b, uint8_t* out) const { *out = row[b * 17]; }
-  void codes(int64_t b, uint8_t* out) const { nibbles(row + b * 17 + 1, out); }
-};
-
-// Two bits of each code of block `b` of a super-block: Q2_K and Q3_K.
-inline void two_bits(const uint8_t* qs, int64_t b, uint8_t* out) {
-  for (int j = 0; j < 32; ++j) out[j] = (qs[32 * (b / 4) + j] >> (2 * (b % 4))) & 3;
-}
-struct Q2KSource : BlockSource {
-  const uint8_t* at(int64_t b) const { return row + b / 8 * 84; }
-  void header(int64_t b, uint8_t* out) const { std::memcpy(out, at(b) + 80, 2); }
-  void minimum(int64_t b, uint8_t* out) const { std::memcpy(out, at(b) + 82, 2); }
-  void block_scales(int64_t b, uint8_t* out) const {
-    out[0] = at(b)[2 * (b % 8)];
-    out[kTileRows] = at(b)[2 * (b % 8) + 1];
-  }
-  void codes(int64_t b, uint8_t* out) const { two_bits(at(b) + 16, b % 8, out); }
-};
-struct Q3KSource : BlockSource {
-  const uint8_t* at(int64_t b) const { return row + b / 8 * 110; }
-  void header(int64_t b, uint8_t* out) const { std::memcpy(out, at(b) + 108, 2); }
-  uint8_t scale(int64_t b, int64_t j) const {  // of 16 columns, less 32
-    const uint8_t* s = at(b) + 96;
-    const int low = j < 8 ? s[j] & 15 : s[j - 8] >> 4;
-    const int high = (s[8 + j % 4] >> (2 * (j / 4))) & 3;
-    return static_cast<uint8_t>((low | high << 4) - 32);
-  }
-  void block_scales(int64_t b, uint8_t* out) const {
-    out[0] = scale(b, 2 * (b % 8));
-    out[kTileRows] = scale(b, 2 * (b % 8) + 1);
-  }
-  void codes(int64_t b, uint8_t* out) const {
-    two_bits(at(b) + 32, b % 8, out);
-    for (int j = 0; j < 32; ++j) out[j] = static_cast<uint8_t>(out[j] | ((at(b)[j] >> (b % 8)) & 1) << 2);
-  }
-};
-template <bool kFive>
-struct Q45KSource : BlockSource {
-  const uint8_t* at(int64_t b) const { return row + b / 8 * (kFive ? 176 : 144); }
-  void header(int64_t b, uint8_t* out) const { std::memcpy(out, at(b), 2); }
-  void minimum(int64_t b, uint8_t* out) const { std::memcpy(out, at(b) + 2, 2); }
-  void block_scales(int64_t b, uint8_t* out) const {
-    const uint8_t* q = at(b) + 4;
-    const int64_t j = b % 8;
-    if (j < 4) {
-      out[0] = q[j] & 63;
-      out[kTileRows] = q[j + 4] & 63;
-    } else {
-      out[0] = static_cast<uint8_t>((q[j + 4] & 15) | (q[j - 4] >> 6) << 4);
-      out[kTileRows] = static_cast<uint8_t>((q[j + 4] >> 4) | (q[j] >> 6) << 4);
-    }
-  }
-  void codes(int64_t b, uint8_t* out) const {
-    const int64_t j = b % 8;
-    const uint8_t* qs = at(b) + (kFive ? 48 : 16) + j / 2 * 32;
-    const int shift = j % 2 == 0 ? 0 : 4;
-    for (int i = 0; i < 32; ++i) out[i] = (qs[i] >> shift) & 15;
-    if constexpr (kFive) {
-      const uint8_t* qh = at(b) + 16;
-      for (int i = 0; i < 32; ++i) out[i] = static_cast<uint8_t>(out[i] | ((qh[i] >> j) & 1) << 4);
-    }
-  }
-};
-struct Q6KSource : BlockSource {
-  const uint8_t* at(int64_t b) const { return row + b / 8 * 210; }
-  void header(int64_t b, uint8_t* out) const { std::memcpy(out, at(b) + 208, 2); }
-  void block_scales(int64_t b, uint8_t* out) const {
-    out[0] = at(b)[192 + 2 * (b % 8)];
-    out[kTileRows] = at(b)[193 + 2 * (b % 8)];
-  }
-  void codes(int64_t b, uint8_t* out) const {
-    const int64_t half = b % 8 / 4, part = b % 4;
-    const uint8_t* ql = at(b) + 64 * half + 32 * (part % 2);
-    const uint8_t* qh = at(b) + 128 + 32 * half;
-    const int low = part < 2 ? 0 : 4, high = static_cast<int>(2 * part);
-    for (int j = 0; j < 32; ++j) {
-      out[j] = static_cast<uint8_t>(((ql[j] >> low) & 15) | ((qh[j] >> high) & 3) << 4);
-    }
-  }
-};
-struct Iq4XsSource : BlockSource {
-  const uint8_t* at(int64_t b) const { return row + b / 8 * 136; }
-  void header(int64_t b, uint8_t* out) const { std::memcpy(out, at(b), 2); }
-  void block_scales(int64_t b, uint8_t* out) const {
-    const int64_t j = b % 8;
-    const int low = (at(b)[4 + j / 2] >> (4 * (j % 2))) & 15;
-    const int high = (load_le<uint16_t>(at(b) + 2) >> (2 * j)) & 3;
-    *out = static_cast<uint8_t>((low | high << 4) - 32);
-  }
-  void codes(int64_t b, uint8_t* out) const { nibbles(at(b) + 8 + b % 8 * 16, out); }
-};
-
-// --- Codes and scales in tensors of their own (group_codes.h). 32 codes are `bits` words.
-
-template <int kBits>
-inline void dense_codes(const uint8_t* words, uint8_t* out) {
-  uint32_t w[kBits + 1];
-  std::memcpy(w, words, 4 * kBits);
-  w[kBits] = 0;
-  for (int i = 0; i < kBlock; ++i) {
-    const int at = i * kBits / 32, shift = i * kBits % 32;
-    const uint64_t two = w[at] | uint64_t{w[at + 1]} << 32;
-    out[i] = static_cast<uint8_t>((two >> shift) & ((1u << kBits) - 1));
-  }
-}
-template <>
-inline void dense_codes<4>(const uint8_t* words, uint8_t* out) {
-  for (int j = 0; j < 16; ++j) {
-    out[2 * j] = words[j] & 15;
-    out[2 * j + 1] = static_cast<uint8_t>(words[j] >> 4);
-  }
-}
-void dense_codes(int bits, const uint8_t* words, uint8_t* out) {
-  switch (bits) {
-    case 1: return dense_codes<1>(words, out);
-    case 2: return dense_codes<2>(words, out);
-    case 3: return dense_codes<3>(words, out);
-    case 4: return dense_codes<4>(words, out);
-    case 5: return dense_codes<5>(words, out);
-    case 6: return dense_codes<6>(words, out);
-    case 7: return dense_codes<7>(words, out);
-    default: std::memcpy(out, words, kBlock);
-  }
-}
-
-struct GroupSource {
-  const WeightView& w;
-  int64_t row;
-  int scale_width;
-  const uint8_t* words = nullptr;  // of the row, `stride` bytes apart; null: read code by code
-  int64_t stride = 4;
-  int bits;
-  int sign = 0;  // what makes a stored code a signed byte
-
-  GroupSource(const WeightView& view, int64_t r, const IntTile& t)
-      : w(view), row(r), scale_width(scale_bytes(t.scale)), bits(view.bits) {
-    const auto* codes = reinterpret_cast<const uint8_t*>(w.codes.data());
-    const int64_t stored = w.stored_row(row);
-    if (t.codes == IntCodes::s8) sign = 1 << (bits - 1);
-    if (code_kind(w) == CodeKind::e2m1) bits = 4;
-    if (w.format == FormatId::gptq) {
-      words = codes + 4 * stored;
-      stride = 4 * w.rows;
-    } else if (w.format != FormatId::awq && w.format != FormatId::nvfp4_gguf &&
-               w.format != FormatId::int8_plain && w.codes_per_word == 0) {
-      words = codes + stored * (w.columns * bits / 8);
-    }
-  }
-  int64_t group(int64_t b) const { return b * kBlock / w.group; }
-  void header(int64_t b, uint8_t* out) const {
-    if (scale_width == 0) return;
-    const uint32_t stored = scale_bits(w, row, group(b));
-    std::memcpy(out, &stored, static_cast<size_t>(scale_width));
-  }
-  void minimum(int64_t b, uint8_t* out) const {
-    switch (zero_kind(w)) {
-      case ZeroKind::none: break;
-      case ZeroKind::point: *out = static_cast<uint8_t>(zero_point(w, row, group(b))); break;
-      case ZeroKind::bias: {
-        const uint32_t stored = bias_bits(w, row, group(b));
-        std::memcpy(out, &stored, static_cast<size_t>(scale_width));
-      }
-    }
-  }
-  void block_scales(int64_t b, uint8_t* out) const {
-    if (scale_width != 0) return;  // NVFP4: two groups in a block
-    out[0] = static_cast<uint8_t>(scale_bits(w, row, 2 * b));
-    out[kTileRows] = static_cast<uint8_t>(scale_bits(w, row, 2 * b + 1));
-  }
-  void codes(int64_t b, uint8_t* out) const {
-    if (words == nullptr) {
-      read_codes(w, row, b * kBlock, kBlock, out);
-    } else if (stride == 4) {
-      dense_codes(bits, words + b * bits * 4, out);
-    } else {
-      uint8_t gathered[kBlock];
-      for (int i = 0; i < bits; ++i) std::memcpy(gathered + 4 * i, words + (b * bits + i) * stride, 4);
-      dense_codes(bits, gathered, out);
-    }
-    if (sign == 0) return;
-    for (int j = 0; j < kBlock; ++j) out[j] = static_cast<uint8_t>(out[j] - sign);
-  }
-};
-
-// --- Tiles.
-
-uint32_t word(const uint8_t* p) {
-  uint32_t w;
-  std::memcpy(&w, p, 4);
-  return w;
-}
-// `|=`: every bit of a tile belongs to one row, and it starts as zeros.
-void add_word(uint8_t* p, uint32_t bits) {
-  const uint32_t w = word(p) | bits;
+void put_word(uint8_t* p, uint64_t bits) {
+  const uint32_t w = static_cast<uint32_t>(bits);
   std::memcpy(p, &w, 4);
 }
+// The two words of x into neighbouring runs.
+void put_runs(uint8_t* p, uint64_t x) {
+  put_word(p, x);
+  put_word(p + 64, x >> 32);
+}
 
-// 32 codes of one row into a block (behind its scales): four columns at a time.
+// 32 codes of one row into a block (behind its scales). A word of Codes holds quads 2 i and 2 i + 1.
 template <IntCodes kCodes>
-inline void squeeze(const uint8_t* codes, int lane, uint8_t* block) {
-  constexpr uint32_t kOne = 0x01010101, kThree = 0x03030303, kNibble = 0x0F0F0F0F;
+inline void squeeze(const Codes& c, int lane, uint8_t* block) {
   uint8_t* high = block + 4 * lane;
   uint8_t* low = high + high_bytes(kCodes);
-  for (int q = 0; q < 8; ++q) {
-    const uint32_t c = word(codes + 4 * q);
-    if constexpr (low_bits(kCodes) == 8) add_word(low + 64 * q, c);
-    if constexpr (low_bits(kCodes) == 2) add_word(low + 64 * (q % 2), (c & kThree) << (2 * (q / 2)));
-    if constexpr (low_bits(kCodes) == 4) add_word(low + 64 * (q % 4), (c & kNibble) << (4 * (q / 4)));
-    if constexpr (kCodes == IntCodes::u3) add_word(high, ((c >> 2) & kOne) << q);
-    if constexpr (kCodes == IntCodes::u5) add_word(high, ((c >> 4) & kOne) << q);
-    if constexpr (kCodes == IntCodes::u6) add_word(high + 64 * (q / 4), ((c >> 4) & kThree) << (2 * (q % 4)));
+  if constexpr (low_bits(kCodes) == 8) {
+    for (int i = 0; i < 4; ++i) put_runs(low + 128 * i, c.w[i]);
+  } else {
+    constexpr uint64_t kLow = ((1u << low_bits(kCodes)) - 1) * kEach;
+    const uint64_t even = (c.w[0] & kLow) | (c.w[2] & kLow) << 4, odd = (c.w[1] & kLow) | (c.w[3] & kLow) << 4;
+    if constexpr (low_bits(kCodes) == 4) {
+      put_runs(low, even);
+      put_runs(low + 128, odd);
+    } else {
+      put_runs(low, even | odd << 2);
+    }
+  }
+  constexpr int kShift = low_bits(kCodes);
+  if constexpr (high_bits(kCodes) == 1) {
+    uint64_t bits = 0;  // quads 0, 2, 4, 6 in the lower half, 1, 3, 5, 7 in the upper
+    for (int i = 0; i < 4; ++i) bits |= ((c.w[i] >> kShift) & kEach) << (2 * i);
+    put_word(high, bits | bits >> 31);
+  }
+  if constexpr (high_bits(kCodes) == 2) {
+    for (int i = 0; i < 2; ++i) {
+      const uint64_t bits = ((c.w[2 * i] >> kShift) & (3 * kEach)) | ((c.w[2 * i + 1] >> kShift) & (3 * kEach)) << 4;
+      put_word(high + 64 * i, bits | bits >> 30);
+    }
   }
 }
 // The inverse: the code of column `j` of a block.
@@ -284,7 +75,6 @@ int code_at(IntCodes codes, const uint8_t* block, int lane, int j) {
 
 template <IntCodes kCodes, class Source>
 void pack_blocks(const Source& source, const IntTile& t, int64_t first, int64_t end, int lane, uint8_t* tile) {
-  alignas(32) uint8_t codes[kBlock];
   const int scale = scale_bytes(t.scale), minimum = t.minimum == Minimum::zero_point ? 1 : scale;
   uint8_t* block = tile + block_start(t, first);
   for (int64_t b = first, next = 0; b < end; ++b, block += next) {
@@ -295,22 +85,26 @@ void pack_blocks(const Source& source, const IntTile& t, int64_t first, int64_t 
     }
     next = block_start(t, b + 1) - block_start(t, b);
     source.block_scales(b, block + lane);
-    source.codes(b, codes);
-    squeeze<kCodes>(codes, lane, block + block_scale_bytes(t.block_scales));
+    squeeze<kCodes>(source.codes(b), lane, block + block_scale_bytes(t.block_scales));
   }
 }
 
 template <FloatCodes kCodes>
 void pack_columns(const uint8_t* row, const FloatTile& t, int64_t first, int64_t end, int lane, uint8_t* tile) {
   constexpr int kWidth = code_bytes(kCodes);
+  constexpr bool kPairs = element_of(kCodes, 0, 1) == 1;
   const int even = element_of(kCodes, lane, 0) * kWidth, odd = element_of(kCodes, lane, 1) * kWidth;
   const int64_t group = t.group_columns == 0 ? end : t.group_columns;
   for (int64_t k = first; k < end;) {
     const int64_t stop = t.group_columns == 0 ? end : std::min(end, (k / group + 1) * group);
     uint8_t* out = tile + column_start(t, k);
     for (; k + 2 <= stop; k += 2, out += 2 * kTileRows * kWidth) {
-      std::memcpy(out + even, row + k * kWidth, kWidth);
-      std::memcpy(out + odd, row + (k + 1) * kWidth, kWidth);
+      if constexpr (kPairs) {
+        std::memcpy(out + even, row + k * kWidth, 2 * kWidth);
+      } else {
+        std::memcpy(out + even, row + k * kWidth, kWidth);
+        std::memcpy(out + odd, row + (k + 1) * kWidth, kWidth);
+      }
     }
     if (k < stop) std::memcpy(out + even, row + k++ * kWidth, kWidth);
   }
