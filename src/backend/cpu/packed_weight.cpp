@@ -8,13 +8,8 @@
 namespace bise {
 namespace {
 
-struct Placed {
-  const WeightView* view;
-  int64_t row;  // in the view
-};
-
 // The view and the row in it of row `row` of a segment.
-Placed find_row(const WeightSegment& segment, int64_t row) {
+PlacedRow find_row(const WeightSegment& segment, int64_t row) {
   for (const WeightView& view : segment.views) {
     if (row < view.rows) return {&view, row};
     row -= view.rows;
@@ -55,22 +50,19 @@ std::vector<WeightSegment> plan_segments(std::span<const WeightView> parts, bool
 Result<void> pack_tile(const WeightSegment& segment, int64_t columns, int64_t tile, uint8_t* out) {
   const int64_t first_row = tile * kTileRows;
   const int lanes = static_cast<int>(std::min<int64_t>(kTileRows, segment.rows - first_row));
-  Placed placed[kTileRows];
+  PlacedRow placed[kTileRows];
   for (int lane = 0; lane < lanes; ++lane) {  // the rest of the last tile stays zero
     placed[lane] = find_row(segment, first_row + lane);
     TRY(check_codes(*placed[lane].view, placed[lane].row));
   }
   for (int64_t k = 0; k < columns; k += kPackColumns) {
-    for (int lane = 0; lane < lanes; ++lane) {
-      pack_row(*placed[lane].view, placed[lane].row, *segment.tiles, k, std::min(columns, k + kPackColumns),
-               lane, out);
-    }
+    pack_rows({placed, static_cast<size_t>(lanes)}, *segment.tiles, k, std::min(columns, k + kPackColumns), out);
   }
   return {};
 }
 
 Result<void> check_stored_row(const WeightSegment& segment, int64_t row) {
-  const Placed placed = find_row(segment, row);
+  const PlacedRow placed = find_row(segment, row);
   return check_codes(*placed.view, placed.row);
 }
 
@@ -81,7 +73,7 @@ void unpack_row(const PackedWeight& weight, int64_t row, std::span<float> out) {
   }
   const int64_t within = row - segment->first_row;
   if (!segment->tiles) {
-    Placed placed = find_row(*segment, within);
+    PlacedRow placed = find_row(*segment, within);
     decode_row(*placed.view, placed.row, out);
     return;
   }

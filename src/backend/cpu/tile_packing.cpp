@@ -13,45 +13,77 @@ namespace {
 
 using namespace packing;
 
-// --- Tiles. Every word of four bytes belongs to one row.
+// --- Tiles. Every word of four bytes belongs to one row. Rows are packed four at a time where four of
+// one format lie side by side, so that vectors of 16 bytes are stored; a row alone goes word by word.
 
-void put_word(uint8_t* p, uint64_t bits) {
-  const uint32_t w = static_cast<uint32_t>(bits);
-  std::memcpy(p, &w, 4);
+typedef uint32_t Word4 __attribute__((vector_size(16)));
+
+template <int kLanes>
+void put_words(uint8_t* p, const uint64_t* words) {
+  for (int i = 0; i < kLanes; ++i) {
+    const uint32_t w = static_cast<uint32_t>(words[i]);
+    std::memcpy(p + 4 * i, &w, 4);
+  }
 }
-// The two words of x into neighbouring runs.
-void put_runs(uint8_t* p, uint64_t x) {
-  put_word(p, x);
-  put_word(p + 64, x >> 32);
+void store(uint8_t* p, Word4 v) { std::memcpy(p, &v, 16); }
+
+// Of each row the two words of a into two neighbouring runs.
+template <int kLanes>
+inline void put_two_runs(uint8_t* p, const uint64_t* a) {
+  if constexpr (kLanes == 4) {
+    Word4 x, y;
+    std::memcpy(&x, a, 16);
+    std::memcpy(&y, a + 2, 16);
+    store(p, __builtin_shufflevector(x, y, 0, 2, 4, 6));
+    store(p + 64, __builtin_shufflevector(x, y, 1, 3, 5, 7));
+  } else {
+    const uint64_t upper = a[0] >> 32;
+    put_words<1>(p, a);
+    put_words<1>(p + 64, &upper);
+  }
 }
 
-// 32 codes of one row into a block (behind its scales). A word of Codes holds quads 2 i and 2 i + 1.
-template <IntCodes kCodes>
-inline void squeeze(const Codes& c, int lane, uint8_t* block) {
+// 32 codes of each row into a block (behind its scales). A word of Codes holds quads 2 i and 2 i + 1.
+template <IntCodes kCodes, int kLanes>
+inline void squeeze(const Codes* c, int lane, uint8_t* block) {
   uint8_t* high = block + 4 * lane;
   uint8_t* low = high + high_bytes(kCodes);
+  uint64_t x[kLanes], y[kLanes];
   if constexpr (low_bits(kCodes) == 8) {
-    for (int i = 0; i < 4; ++i) put_runs(low + 128 * i, c.w[i]);
+    for (int i = 0; i < 4; ++i) {
+      for (int r = 0; r < kLanes; ++r) x[r] = c[r].w[i];
+      put_two_runs<kLanes>(low + 128 * i, x);
+    }
   } else {
     constexpr uint64_t kLow = ((1u << low_bits(kCodes)) - 1) * kEach;
-    const uint64_t even = (c.w[0] & kLow) | (c.w[2] & kLow) << 4, odd = (c.w[1] & kLow) | (c.w[3] & kLow) << 4;
+    for (int r = 0; r < kLanes; ++r) {
+      x[r] = (c[r].w[0] & kLow) | (c[r].w[2] & kLow) << 4;
+      y[r] = (c[r].w[1] & kLow) | (c[r].w[3] & kLow) << 4;
+    }
     if constexpr (low_bits(kCodes) == 4) {
-      put_runs(low, even);
-      put_runs(low + 128, odd);
+      put_two_runs<kLanes>(low, x);
+      put_two_runs<kLanes>(low + 128, y);
     } else {
-      put_runs(low, even | odd << 2);
+      for (int r = 0; r < kLanes; ++r) x[r] |= y[r] << 2;
+      put_two_runs<kLanes>(low, x);
     }
   }
   constexpr int kShift = low_bits(kCodes);
   if constexpr (high_bits(kCodes) == 1) {
-    uint64_t bits = 0;  // quads 0, 2, 4, 6 in the lower half, 1, 3, 5, 7 in the upper
-    for (int i = 0; i < 4; ++i) bits |= ((c.w[i] >> kShift) & kEach) << (2 * i);
-    put_word(high, bits | bits >> 31);
+    for (int r = 0; r < kLanes; ++r) {
+      uint64_t bits = 0;  // quads 0, 2, 4, 6 in the lower half, 1, 3, 5, 7 in the upper
+      for (int i = 0; i < 4; ++i) bits |= ((c[r].w[i] >> kShift) & kEach) << (2 * i);
+      x[r] = bits | bits >> 31;
+    }
+    put_words<kLanes>(high, x);
   }
   if constexpr (high_bits(kCodes) == 2) {
     for (int i = 0; i < 2; ++i) {
-      const uint64_t bits = ((c.w[2 * i] >> kShift) & (3 * kEach)) | ((c.w[2 * i + 1] >> kShift) & (3 * kEach)) << 4;
-      put_word(high + 64 * i, bits | bits >> 30);
+      for (int r = 0; r < kLanes; ++r) {
+        const uint64_t bits = ((c[r].w[2 * i] >> kShift) & (3 * kEach)) | ((c[r].w[2 * i + 1] >> kShift) & (3 * kEach)) << 4;
+        x[r] = bits | bits >> 30;
+      }
+      put_words<kLanes>(high + 64 * i, x);
     }
   }
 }
@@ -73,19 +105,28 @@ int code_at(IntCodes codes, const uint8_t* block, int lane, int j) {
   return code;
 }
 
-template <IntCodes kCodes, class Source>
-void pack_blocks(const Source& source, const IntTile& t, int64_t first, int64_t end, int lane, uint8_t* tile) {
+// Blocks [first, end) of kLanes rows, the first in lane `lane`.
+template <IntCodes kCodes, int kLanes, class Source>
+void pack_blocks(const Source* sources, const IntTile& t, int64_t first, int64_t end, int lane, uint8_t* tile) {
   const int scale = scale_bytes(t.scale), minimum = t.minimum == Minimum::zero_point ? 1 : scale;
-  uint8_t* block = tile + block_start(t, first);
-  for (int64_t b = first, next = 0; b < end; ++b, block += next) {
-    if (b % t.group_blocks == 0) {
-      uint8_t* header = tile + header_start(t, b);
-      source.header(b, header + lane * scale);
-      source.minimum(b, header + kTileRows * scale + lane * minimum);
+  const int scales = block_scale_bytes(t.block_scales), bytes = block_bytes(kCodes, t.block_scales);
+  int64_t in_group = first % t.group_blocks;
+  uint8_t* p = tile + block_start(t, first) - (in_group == 0 ? header_bytes(t) : 0);
+  for (int64_t b = first; b < end; ++b, p += bytes) {
+    if (in_group == 0) {
+      for (int r = 0; r < kLanes; ++r) {
+        sources[r].header(b, p + (lane + r) * scale);
+        sources[r].minimum(b, p + kTileRows * scale + (lane + r) * minimum);
+      }
+      p += header_bytes(t);
     }
-    next = block_start(t, b + 1) - block_start(t, b);
-    source.block_scales(b, block + lane);
-    squeeze<kCodes>(source.codes(b), lane, block + block_scale_bytes(t.block_scales));
+    if (++in_group == t.group_blocks) in_group = 0;
+    Codes codes[kLanes];
+    for (int r = 0; r < kLanes; ++r) {
+      sources[r].block_scales(b, p + lane + r);
+      codes[r] = sources[r].codes(b);
+    }
+    squeeze<kCodes, kLanes>(codes, lane, p + scales);
   }
 }
 
@@ -288,39 +329,73 @@ RowFactor row_factor(const WeightView& w, int64_t row) {
   }
 }
 
-void pack_row(const WeightView& w, int64_t row, const TileFormat& format, int64_t first, int64_t end,
-              int lane, uint8_t* tile) {
-  if (!format.integer) return pack_float_row(w, row, format.floats, first, end, lane, tile);
-  const BlockSource at{has_group_codes(w.format) ? nullptr : row_bytes(w, weight_format(w.format), row, 0)};
-  auto pack = [&]<IntCodes kCodes>(const auto& source) {
-    pack_blocks<kCodes>(source, format.ints, first / kBlock, end / kBlock, lane, tile);
+namespace {
+
+// kLanes rows of one format.
+template <int kLanes>
+void pack_integer_rows(const PlacedRow* rows, const IntTile& t, int64_t first, int64_t end, int lane,
+                       uint8_t* tile) {
+  const FormatId id = rows[0].view->format;
+  // Source: of a row of bytes.
+  auto pack = [&]<IntCodes kCodes, class Source>() {
+    Source sources[kLanes];
+    for (int r = 0; r < kLanes; ++r) sources[r].row = row_bytes(*rows[r].view, weight_format(id), rows[r].row, 0);
+    pack_blocks<kCodes, kLanes>(sources, t, first / kBlock, end / kBlock, lane, tile);
   };
-  switch (w.format) {
-    case FormatId::q4_0: return pack.template operator()<IntCodes::u4>(NibbleSource<false, false>{at});
-    case FormatId::q4_1: return pack.template operator()<IntCodes::u4>(NibbleSource<true, false>{at});
-    case FormatId::q5_0: return pack.template operator()<IntCodes::u5>(NibbleSource<false, true>{at});
-    case FormatId::q5_1: return pack.template operator()<IntCodes::u5>(NibbleSource<true, true>{at});
-    case FormatId::q8_0: return pack.template operator()<IntCodes::s8>(Q8_0Source{at});
-    case FormatId::q2_k: return pack.template operator()<IntCodes::u2>(Q2KSource{at});
-    case FormatId::q3_k: return pack.template operator()<IntCodes::u3>(Q3KSource{at});
-    case FormatId::q4_k: return pack.template operator()<IntCodes::u4>(Q45KSource<false>{at});
-    case FormatId::q5_k: return pack.template operator()<IntCodes::u5>(Q45KSource<true>{at});
-    case FormatId::q6_k: return pack.template operator()<IntCodes::u6>(Q6KSource{at});
-    case FormatId::iq4_nl: return pack.template operator()<IntCodes::iq4>(NibbleSource<false, false>{at});
-    case FormatId::iq4_xs: return pack.template operator()<IntCodes::iq4>(Iq4XsSource{at});
-    case FormatId::mxfp4_gguf: return pack.template operator()<IntCodes::e2m1>(Mxfp4Source{at});
+  switch (id) {
+    case FormatId::q4_0: return pack.template operator()<IntCodes::u4, NibbleSource<false, false>>();
+    case FormatId::q4_1: return pack.template operator()<IntCodes::u4, NibbleSource<true, false>>();
+    case FormatId::q5_0: return pack.template operator()<IntCodes::u5, NibbleSource<false, true>>();
+    case FormatId::q5_1: return pack.template operator()<IntCodes::u5, NibbleSource<true, true>>();
+    case FormatId::q8_0: return pack.template operator()<IntCodes::s8, Q8_0Source>();
+    case FormatId::q2_k: return pack.template operator()<IntCodes::u2, Q2KSource>();
+    case FormatId::q3_k: return pack.template operator()<IntCodes::u3, Q3KSource>();
+    case FormatId::q4_k: return pack.template operator()<IntCodes::u4, Q45KSource<false>>();
+    case FormatId::q5_k: return pack.template operator()<IntCodes::u5, Q45KSource<true>>();
+    case FormatId::q6_k: return pack.template operator()<IntCodes::u6, Q6KSource>();
+    case FormatId::iq4_nl: return pack.template operator()<IntCodes::iq4, NibbleSource<false, false>>();
+    case FormatId::iq4_xs: return pack.template operator()<IntCodes::iq4, Iq4XsSource>();
+    case FormatId::mxfp4_gguf: return pack.template operator()<IntCodes::e2m1, Mxfp4Source>();
     default: break;
   }
-  const GroupSource groups(w, row, format.ints);
-  switch (format.ints.codes) {
-    case IntCodes::u2: return pack.template operator()<IntCodes::u2>(groups);
-    case IntCodes::u3: return pack.template operator()<IntCodes::u3>(groups);
-    case IntCodes::u4: return pack.template operator()<IntCodes::u4>(groups);
-    case IntCodes::u5: return pack.template operator()<IntCodes::u5>(groups);
-    case IntCodes::u6: return pack.template operator()<IntCodes::u6>(groups);
-    case IntCodes::s8: return pack.template operator()<IntCodes::s8>(groups);
-    case IntCodes::e2m1: return pack.template operator()<IntCodes::e2m1>(groups);
+  auto pack_groups = [&]<IntCodes kCodes>() {
+    GroupSource sources[kLanes];
+    for (int r = 0; r < kLanes; ++r) sources[r] = GroupSource(*rows[r].view, rows[r].row, t);
+    pack_blocks<kCodes, kLanes>(sources, t, first / kBlock, end / kBlock, lane, tile);
+  };
+  switch (t.codes) {
+    case IntCodes::u2: return pack_groups.template operator()<IntCodes::u2>();
+    case IntCodes::u3: return pack_groups.template operator()<IntCodes::u3>();
+    case IntCodes::u4: return pack_groups.template operator()<IntCodes::u4>();
+    case IntCodes::u5: return pack_groups.template operator()<IntCodes::u5>();
+    case IntCodes::u6: return pack_groups.template operator()<IntCodes::u6>();
+    case IntCodes::s8: return pack_groups.template operator()<IntCodes::s8>();
+    case IntCodes::e2m1: return pack_groups.template operator()<IntCodes::e2m1>();
     case IntCodes::iq4: CHECK(false);
+  }
+}
+
+}  // namespace
+
+void pack_rows(std::span<const PlacedRow> rows, const TileFormat& format, int64_t first, int64_t end,
+               uint8_t* tile) {
+  constexpr int kTogether = 4;
+  for (int lane = 0, next = 0; lane < static_cast<int>(rows.size()); lane = next) {
+    const PlacedRow* row = &rows[static_cast<size_t>(lane)];
+    next = lane + 1;
+    if (!format.integer) {
+      pack_float_row(*row->view, row->row, format.floats, first, end, lane, tile);
+      continue;
+    }
+    // Vectors of four lanes: no other four will do.
+    bool together = lane % kTogether == 0 && lane + kTogether <= static_cast<int>(rows.size());
+    for (int r = 1; together && r < kTogether; ++r) together = row[r].view->format == row->view->format;
+    if (together) {
+      pack_integer_rows<kTogether>(row, format.ints, first, end, lane, tile);
+      next = lane + kTogether;
+    } else {
+      pack_integer_rows<1>(row, format.ints, first, end, lane, tile);
+    }
   }
 }
 

@@ -30,10 +30,14 @@ RowFactor row_factor(const WeightView& weight, int64_t row);
 
 // Columns that are packed at a time: a piece of a tile that stays in the nearest cache.
 constexpr int64_t kPackColumns = 256;
-// Writes columns [first, end) of row `row` into lane `lane` of a tile of zeros. `first` is a multiple
-// of kPackColumns.
-void pack_row(const WeightView& weight, int64_t row, const TileFormat& format, int64_t first,
-              int64_t end, int lane, uint8_t* tile);
+struct PlacedRow {
+  const WeightView* view;
+  int64_t row;
+};
+// Writes columns [first, end) of up to 16 rows into the lanes of a tile of zeros. `first` is a multiple
+// of kPackColumns; the weights have the layout `format`.
+void pack_rows(std::span<const PlacedRow> rows, const TileFormat& format, int64_t first, int64_t end,
+               uint8_t* tile);
 // The weights of one lane, as the format's decoder gives them. `factor`: the row's row_factor().
 void unpack_lane(const TileFormat& format, const uint8_t* tile, int lane, RowFactor factor,
                  std::span<float> out);

@@ -48,7 +48,7 @@ inline void add_fifth_bits(const uint8_t* p, Codes& c) {
 }
 
 struct BlockSource {
-  const uint8_t* row;
+  const uint8_t* row = nullptr;
   void minimum(int64_t, uint8_t*) const {}
   void block_scales(int64_t, uint8_t*) const {}
 };
@@ -198,16 +198,17 @@ inline Codes dense_codes(int bits, const uint8_t* words) {
 }
 
 struct GroupSource {
-  const WeightView& w;
-  int64_t row;
-  int scale_width;
+  const WeightView* view = nullptr;
+  int64_t row = 0;
+  int scale_width = 0;
   const uint8_t* words = nullptr;  // of the row, `stride` bytes apart; null: read code by code
   int64_t stride = 4;
-  int bits;
+  int bits = 0;
   uint64_t sign = 0;  // what makes a stored code a signed byte
 
-  GroupSource(const WeightView& view, int64_t r, const IntTile& t)
-      : w(view), row(r), scale_width(scale_bytes(t.scale)), bits(view.bits) {
+  GroupSource() = default;
+  GroupSource(const WeightView& w, int64_t r, const IntTile& t)
+      : view(&w), row(r), scale_width(scale_bytes(t.scale)), bits(w.bits) {
     const auto* codes = reinterpret_cast<const uint8_t*>(w.codes.data());
     const int64_t stored = w.stored_row(row);
     if (t.codes == IntCodes::s8) sign = uint64_t{1} << (bits - 1);
@@ -220,32 +221,32 @@ struct GroupSource {
       words = codes + stored * (w.columns * bits / 8);
     }
   }
-  int64_t group(int64_t b) const { return b * kBlock / w.group; }
+  int64_t group(int64_t b) const { return b * kBlock / view->group; }
   void header(int64_t b, uint8_t* out) const {
     if (scale_width == 0) return;
-    const uint32_t stored = scale_bits(w, row, group(b));
+    const uint32_t stored = scale_bits(*view, row, group(b));
     std::memcpy(out, &stored, static_cast<size_t>(scale_width));
   }
   void minimum(int64_t b, uint8_t* out) const {
-    switch (zero_kind(w)) {
+    switch (zero_kind(*view)) {
       case ZeroKind::none: break;
-      case ZeroKind::point: *out = static_cast<uint8_t>(zero_point(w, row, group(b))); break;
+      case ZeroKind::point: *out = static_cast<uint8_t>(zero_point(*view, row, group(b))); break;
       case ZeroKind::bias: {
-        const uint32_t stored = bias_bits(w, row, group(b));
+        const uint32_t stored = bias_bits(*view, row, group(b));
         std::memcpy(out, &stored, static_cast<size_t>(scale_width));
       }
     }
   }
   void block_scales(int64_t b, uint8_t* out) const {
     if (scale_width != 0) return;  // NVFP4: two groups in a block
-    out[0] = static_cast<uint8_t>(scale_bits(w, row, 2 * b));
-    out[kTileRows] = static_cast<uint8_t>(scale_bits(w, row, 2 * b + 1));
+    out[0] = static_cast<uint8_t>(scale_bits(*view, row, 2 * b));
+    out[kTileRows] = static_cast<uint8_t>(scale_bits(*view, row, 2 * b + 1));
   }
   Codes codes(int64_t b) const {
     Codes c;
     uint8_t bytes[kBlock];
     if (words == nullptr) {
-      read_codes(w, row, b * kBlock, kBlock, bytes);
+      read_codes(*view, row, b * kBlock, kBlock, bytes);
       c = bits_of(bytes, 0, 255);
     } else if (stride == 4) {
       c = dense_codes(bits, words + b * bits * 4);
