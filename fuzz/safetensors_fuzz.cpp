@@ -15,8 +15,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     return 0;
   }
   QuantScheme scheme;
-  scheme.block_rows = 2;
-  scheme.block_columns = 3;
+  scheme.method = "fp8";
+  QuantParams blocks;
+  blocks.block_rows = 2;
+  blocks.block_columns = 3;
+  scheme.any.push_back(blocks);
   auto find = [&](const std::string& name) -> const TensorView* {
     for (const TensorView& tensor : *tensors) {
       if (tensor.name == name) return &tensor;

@@ -45,8 +45,18 @@ class Collector {
   std::optional<Error> failure_;
 };
 
+// The engine ends an answer where the context does; a larger number is said, not silently cut.
+void say_if_cut(const Session& session, const NewSequence& sequence) {
+  const int64_t room = session.engine->context() - static_cast<int64_t>(sequence.ids.size());
+  if (room <= 0 || sequence.params.max_tokens <= room) return;
+  session.log.warning("--max-tokens " + std::to_string(sequence.params.max_tokens) + ": after the " +
+                      std::to_string(sequence.ids.size()) + " tokens of the prompt the context has room for " +
+                      std::to_string(room) + "; the answer ends there");
+}
+
 Result<void> run_engine(Session& session, NewSequence sequence, const PushToken& push,
                         Collector& collector, Answer& answer) {
+  say_if_cut(session, sequence);
   ProgressBar bar("reading the prompt");
   GenerateCallbacks callbacks;
   callbacks.on_prefill = [&bar](int64_t done, int64_t total) {

@@ -158,6 +158,16 @@ class Answers(Case):
     def test_a_prompt_longer_than_the_context_is_refused_with_the_numbers(self):
         self.assert_error(bise("run", MODEL, "-p", "a b c " * 100, "--context", "64"), 1, "64")
 
+    def test_an_answer_longer_than_the_context_is_cut_where_it_is_said(self):
+        code, out, err = bise("run", MODEL, "-p", "Hi", "--max-tokens", "90", "--context", "64", "--temperature", "0", "--json")
+        answer = json.loads(out)
+        self.assertEqual(code, 0, err)
+        self.assertEqual(answer["finish_reason"], "length")
+        self.assertEqual(answer["usage"]["total_tokens"], 64)
+        self.assertRegex(err, "warning: --max-tokens 90: .* room for [0-9]+; the answer ends there")
+        _, _, err = bise("run", MODEL, "-p", "Hi", "--max-tokens", "2", "--context", "64", "--temperature", "0")
+        self.assertNotIn("warning", err)
+
     def test_a_closed_pipe_is_one_line_and_no_crash(self):
         reader, writer = os.pipe()
         os.close(reader)
