@@ -21,6 +21,7 @@ struct Weight {
   int64_t rows = 0;
   int64_t columns = 0;
   uint64_t bytes = 0;      // memory held or mapped for it, scales included: what one step reads
+  uint64_t decoded_bytes = 0;  // of them: no kernel multiplies these, they are decoded row by row
   bool is_mapped = false;  // the storage is a slice of the checkpoint's file map, which must stay open
   bool is_streamed = false;  // its bytes are read from the file whenever they are needed
   std::unique_ptr<WeightStorage> storage;

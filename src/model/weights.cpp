@@ -62,6 +62,7 @@ class Loader {
     role_ = WeightRole::layer;
     w.num_parameters = num_parameters_;
     w.bytes = bytes_;
+    warn_of_decoded();
     return w;
   }
 
@@ -174,6 +175,14 @@ class Loader {
     }
   }
 
+  void warn_of_decoded() const {
+    if (num_decoded_ == 0) return;
+    log_.warning(checkpoint_.path() + ": " + std::to_string(num_decoded_) + " products (" + decoded_ +
+                 (num_decoded_ > 1 ? " and others" : "") + ", " + std::to_string(decoded_bytes_ >> 20) +
+                 " MiB) have a layout without a fast kernel and are decoded at every use: right, but "
+                 "about 100 times slower than memory");
+  }
+
   // The parts of one product, stacked. `columns` is shared.
   Result<Weight> linear(const std::vector<Part>& parts, int64_t columns, const std::string& fields,
                         std::optional<WeightRole> role = std::nullopt) {
@@ -205,6 +214,10 @@ class Loader {
       if (!weight.is_mapped) checkpoint_.drop(view);
     }
     bytes_ += weight.bytes;
+    if (weight.decoded_bytes > 0) {
+      if (num_decoded_++ == 0) decoded_ = views[0].name + " " + describe_format(views[0]);
+      decoded_bytes_ += weight.decoded_bytes;
+    }
     if (progress_ && !progress_(read_bytes_, checkpoint_.total_bytes())) {
       return Error(ErrorCode::cancelled, "loading was interrupted");
     }
@@ -218,6 +231,9 @@ class Loader {
   const std::function<bool(uint64_t, uint64_t)>& progress_;
   const Log& log_;
   bool warned_ = false;
+  int64_t num_decoded_ = 0;  // products without a kernel, the first of them, and their bytes
+  std::string decoded_;
+  uint64_t decoded_bytes_ = 0;
   uint64_t num_parameters_ = 0, bytes_ = 0, read_bytes_ = 0;
   WeightRole role_ = WeightRole::layer;  // of what is being loaded
   bool is_survey_ = false;

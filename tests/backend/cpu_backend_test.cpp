@@ -94,6 +94,22 @@ TEST(cpu_backend, the_description_names_instruction_set_and_threads) {
   EXPECT_EQ(create_cpu_backend(options).value()->description(), "cpu scalar, 2 threads");
 }
 
+TEST(cpu_backend, weights_without_a_kernel_say_how_many_bytes_are_decoded) {
+  PartCase half_blocks{FormatId::int_packed, 32};  // groups of 16: no whole block of a tile
+  half_blocks.bits = 4;
+  half_blocks.group = 16;
+  for (Precision precision : {Precision::fast, Precision::reference}) {
+    BackendOptions options;
+    options.precision = precision;
+    auto backend = create_cpu_backend(options).value();
+    RandomWeights slow({half_blocks, {FormatId::q4_0, 16}}, 256, kSeed), quick({{FormatId::q4_0, 16}}, 256, kSeed);
+    // Reference precision decodes everything, as asked: nothing to say.
+    const uint64_t expected = precision == Precision::fast ? 32 * 256 / 2 : 0;
+    EXPECT_EQ(backend->pack_weight(slow.views()).value().decoded_bytes, expected);
+    EXPECT_EQ(backend->pack_weight(quick.views()).value().decoded_bytes, 0u);
+  }
+}
+
 TEST(cpu_backend, embed_gives_the_bits_of_the_decoder_for_every_format) {
   for (Precision precision : {Precision::fast, Precision::reference}) {
     BackendOptions options;

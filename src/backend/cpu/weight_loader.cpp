@@ -175,6 +175,9 @@ Result<Weight> WeightLoader::pack_into_memory(std::span<const WeightView> parts,
     else if (copies) total += codes_bytes(s) + side_bytes(s);
     else for (const WeightView& view : s.views) weight.bytes += view.codes.size();
   }
+  for (const WeightSegment& s : packed->segments) {
+    if (tiled_ && !s.tiles) weight.decoded_bytes += codes_bytes(s);
+  }
   weight.is_mapped = total == 0;
   weight.bytes += total;
   packed->buffer = TRY(allocate_host(total, ("the weight " + weight.name).c_str()));
