@@ -167,7 +167,8 @@ int64_t rotary_head_of(const std::string& canonical, const ModelConfig& config) 
   return 0;
 }
 
-Result<WeightView> matrix_view(const Checkpoint& checkpoint, const std::string& stored) {
+Result<WeightView> matrix_view(const Checkpoint& checkpoint, const std::string& stored,
+                               bool checked) {
   const TensorView* tensor = checkpoint.find(stored);
   if (tensor != nullptr && tensor->shape.size() > 2) {
     FormatId id = FormatId::f32;
@@ -183,7 +184,7 @@ Result<WeightView> matrix_view(const Checkpoint& checkpoint, const std::string& 
     int64_t columns = rows == 0 ? 0 : tensor->num_elements() / rows;
     return make_weight_view(id, rows, columns, tensor->bytes, stored);
   }
-  return checkpoint.weight(stored);
+  return checked ? checkpoint.weight(stored) : checkpoint.weight_layout(stored);
 }
 
 Result<DecodedTensor> decode_tensor(const Checkpoint& checkpoint, const ModelConfig& config,

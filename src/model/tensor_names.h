@@ -41,7 +41,9 @@ int64_t rotary_head_of(const std::string& canonical, const ModelConfig& config);
 
 // The matrix stored under a name on disk, whatever its rank: the patch convolution [out, 3, k, k]
 // becomes [out, 3 k k].
-Result<WeightView> matrix_view(const Checkpoint& checkpoint, const std::string& stored);
+// `checked`: its scales and zero points are read and checked too.
+Result<WeightView> matrix_view(const Checkpoint& checkpoint, const std::string& stored,
+                               bool checked = true);
 
 // One tensor's values as float32 in HF orientation and row order, whatever the layout on disk.
 // `name`: an HF name in any published spelling, or the name on disk.

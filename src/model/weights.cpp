@@ -190,7 +190,7 @@ class Loader {
     for (const Part& part : parts) {
       const std::string stored = names_.stored(part.name);
       if (!checkpoint_.has_weight(stored)) TRY(find(part.name));  // the error of a missing tensor
-      WeightView view = TRY(matrix_view(checkpoint_, stored));
+      WeightView view = TRY(matrix_view(checkpoint_, stored, !is_survey_));
       if (view.rows != part.rows || view.columns != columns) {
         TensorView found;  // of what the codes stand for
         found.name = stored;

@@ -95,7 +95,6 @@ WeightView RandomWeights::grouped(const PartCase& part, int64_t columns, uint64_
   // Words of AWQ hold eight rows; those that are left over belong to nobody.
   auto words = [&](int64_t count) { return (count * w.bits + 31) / 32; };
   const uint64_t code_bytes = static_cast<uint64_t>(id == FormatId::awq ? columns * (part.rows + 7) / 8 * 4
-                                                    : across            ? words(columns) * part.rows * 4
                                                                         : words(columns) * part.rows * 4);
   std::vector<std::byte>& codes = random_bytes(code_bytes, seed, stream);
   if (id == FormatId::mxfp8) {
