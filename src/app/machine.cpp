@@ -13,6 +13,7 @@
 #include <sstream>
 #include <system_error>
 
+#include "app/terminal.h"
 #include "base/file.h"
 #include "base/read_ahead.h"
 #include "base/thread_pool.h"
@@ -172,6 +173,15 @@ void drop_cached(const std::vector<std::string>& files) {
     fdatasync(fd);
     posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
     close(fd);
+  }
+}
+
+void fill_cache(const std::vector<std::string>& files) {
+  std::vector<char> buffer(size_t{4} << 20);
+  for (const std::string& path : files) {
+    std::ifstream file(path, std::ios::binary);
+    while (!interrupted() && file.read(buffer.data(), static_cast<std::streamsize>(buffer.size()))) {
+    }
   }
 }
 

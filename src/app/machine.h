@@ -46,6 +46,8 @@ std::optional<DiskSpeed> measure_disk(const std::string& folder, uint64_t limit)
 
 // Asks the system to forget what it holds of these files in memory. Dirty pages are written first.
 void drop_cached(const std::vector<std::string>& files);
+// Reads these files through the page cache, so that it holds what it has room for.
+void fill_cache(const std::vector<std::string>& files);
 // The part of these files' bytes that lies in memory, 0 to 1.
 double cached_share(const std::vector<std::string>& files);
 
