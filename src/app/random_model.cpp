@@ -21,17 +21,21 @@ constexpr double kTheta = 1e6, kYarnFactor = 64, kBetaFast = 4, kBetaSlow = 1, k
 
 Error invalid(const std::string& message) { return Error(ErrorCode::invalid_argument, message); }
 
+// The bytes of a row's elements go by the format's blocks; those of all other tensors by their type.
 Result<uint64_t> bytes_of(const RandomTensor& tensor) {
-  const WeightFormat& format = weight_format(tensor.format);
-  uint64_t bytes = static_cast<uint64_t>(format.block_bytes);
-  if (tensor.shape.empty()) return bytes;
-  bytes = TRY(weight_row_bytes(format, tensor.shape.back()).with_context("tensor " + tensor.name));
+  if (tensor.content != RandomContent::weights) return stored_bytes({tensor.name, tensor.dtype, tensor.shape});
+  uint64_t bytes = TRY(weight_row_bytes(weight_format(tensor.format), tensor.shape.back()).with_context("tensor " + tensor.name));
   for (size_t i = 0; i + 1 < tensor.shape.size(); ++i) {
     if (!checked_mul(bytes, static_cast<uint64_t>(tensor.shape[i]), &bytes)) {
       return invalid("tensor " + tensor.name + ": the size of " + shape_text(tensor.shape) + " overflows");
     }
   }
   return bytes;
+}
+// Of what a tensor is made of.
+uint64_t element_bytes(const RandomTensor& tensor) {
+  if (tensor.content != RandomContent::weights) return dtype_bytes(tensor.dtype);
+  return static_cast<uint64_t>(weight_format(tensor.format).block_bytes);
 }
 
 Result<void> check_shape(const ModelShape& s) {
@@ -41,6 +45,15 @@ Result<void> check_shape(const ModelShape& s) {
   }
   if (s.head_dim % 2 != 0) {
     return invalid("--head-dim: found " + std::to_string(s.head_dim) + ", expected an even number");
+  }
+  return {};
+}
+// Every matrix has hidden, ffn or heads * head_dim columns.
+Result<void> check_groups(const ModelShape& s, const ModelFormat& format) {
+  for (int64_t columns : {s.hidden, s.ffn, s.heads * s.head_dim}) {
+    if (columns % format.group == 0) continue;
+    return invalid("--format " + format.name + ": found " + std::to_string(columns) +
+                   " columns, expected a multiple of its groups of " + std::to_string(format.group));
   }
   return {};
 }
@@ -82,7 +95,7 @@ Json hf_config(const RandomModel& model) {
                  {"pad_token_id", 11},
                  {"tie_word_embeddings", false},
                  {"dtype", model.format->dtype}};
-  if (model.format->describe != nullptr) model.format->describe(config, Layout::hf);
+  if (model.format->describe != nullptr) model.format->describe(*model.format, config, Layout::hf);
   return config;
 }
 
@@ -108,7 +121,7 @@ Json mistral_params(const RandomModel& model) {
                    {"beta", kBetaFast},
                    {"alpha", kBetaSlow},
                    {"apply_scale", true}}}};
-  if (model.format->describe != nullptr) model.format->describe(params, Layout::mistral);
+  if (model.format->describe != nullptr) model.format->describe(*model.format, params, Layout::mistral);
   return params;
 }
 
@@ -189,8 +202,9 @@ class Filler {
   template <class Writer>
   Result<void> fill_one(Writer& writer, const RandomTensor& tensor, uint64_t stream) {
     constexpr uint64_t kPiece = uint64_t{2} << 20;
-    const uint64_t block = static_cast<uint64_t>(weight_format(tensor.format).block_bytes);
-    const uint64_t piece = kPiece / block * block, total = TRY(bytes_of(tensor));
+    const uint64_t block = element_bytes(tensor);
+    // Whole elements, and of codes whole draws of 8 bytes.
+    const uint64_t piece = kPiece / (8 * block) * (8 * block), total = TRY(bytes_of(tensor));
     const uint64_t at_once = piece * 4 * static_cast<uint64_t>(pool_.num_threads());
     for (uint64_t at = 0; at < total; at += at_once) {
       const uint64_t count = std::min(at_once, total - at);
@@ -200,11 +214,7 @@ class Filler {
         for (int64_t i = begin; i < end; ++i) {
           const uint64_t first = static_cast<uint64_t>(i) * piece;
           auto part = std::span(buffer_).subspan(first, std::min(piece, count - first));
-          if (tensor.random) {
-            fill_random_weight(tensor.format, kRandomDeviation, model_.options.seed, stream, (at + first) / block, part);
-          } else {
-            fill_value(tensor, part);
-          }
+          fill_part(tensor, stream, (at + first) / block, part);
         }
       });
       TRY(writer.write(Bytes(buffer_).first(count)));
@@ -214,14 +224,42 @@ class Filler {
     return {};
   }
 
-  static void fill_value(const RandomTensor& tensor, std::span<std::byte> out) {
-    const bool wide = tensor.format == FormatId::f32;
-    CHECK(wide || tensor.format == FormatId::bf16 || tensor.format == FormatId::f16);
-    const uint16_t narrow = tensor.format == FormatId::bf16 ? f32_to_bf16(tensor.value) : f32_to_f16(tensor.value);
-    const size_t size = wide ? sizeof(float) : sizeof(narrow);
-    for (size_t at = 0; at < out.size(); at += size) {
-      if (wide) std::memcpy(&out[at], &tensor.value, size);
-      else std::memcpy(&out[at], &narrow, size);
+  // Elements (or blocks) from `first` on.
+  void fill_part(const RandomTensor& tensor, uint64_t stream, uint64_t first, std::span<std::byte> out) const {
+    const uint64_t seed = model_.options.seed;
+    switch (tensor.content) {
+      case RandomContent::weights:
+        return fill_random_weight(tensor.format, kRandomDeviation, seed, stream, first, out);
+      case RandomContent::codes:
+        return fill_random_codes(seed, stream, first * dtype_bytes(tensor.dtype), out);
+      case RandomContent::scales:
+        return fill_random_scales(tensor.dtype, tensor.value, tensor.factor, seed,
+                                  stream - static_cast<uint64_t>(tensor.follows), first, out);
+      case RandomContent::constant:
+      case RandomContent::sizes:
+      case RandomContent::group_index: break;
+    }
+    const size_t width = dtype_bytes(tensor.dtype);
+    for (size_t at = 0; at < out.size(); at += width) put(tensor.dtype, value_at(tensor, first + at / width), &out[at]);
+  }
+
+  static double value_at(const RandomTensor& tensor, uint64_t i) {
+    switch (tensor.content) {
+      case RandomContent::group_index: return static_cast<double>(i / static_cast<uint64_t>(tensor.value));
+      case RandomContent::sizes: return i == 0 ? tensor.value : tensor.second;
+      default: return tensor.value;
+    }
+  }
+
+  static void put(DType dtype, double value, std::byte* to) {
+    auto store = [to](auto number) { std::memcpy(to, &number, sizeof number); };
+    switch (dtype) {
+      case DType::f32: return store(static_cast<float>(value));
+      case DType::f16: return store(f32_to_f16(static_cast<float>(value)));
+      case DType::bf16: return store(f32_to_bf16(static_cast<float>(value)));
+      case DType::i32: return store(static_cast<uint32_t>(value));
+      case DType::i64: return store(static_cast<int64_t>(value));
+      default: CHECK(false);
     }
   }
 
@@ -233,21 +271,22 @@ class Filler {
   uint64_t done_ = 0;
 };
 
-DType dtype_of(FormatId format) {
-  switch (format) {
+DType dtype_of(const RandomTensor& tensor) {
+  if (tensor.content != RandomContent::weights) return tensor.dtype;
+  switch (tensor.format) {
     case FormatId::f32: return DType::f32;
     case FormatId::f16: return DType::f16;
     case FormatId::fp8_e4m3: return DType::f8_e4m3;
     default: break;
   }
-  CHECK(format == FormatId::bf16);
+  CHECK(tensor.format == FormatId::bf16);
   return DType::bf16;
 }
 
 Result<void> write_safetensors(const RandomModel& model, const std::string& folder, Filler& filler) {
   const bool hf = model.options.layout == Layout::hf;
   std::vector<StoredTensor> tensors;
-  for (const RandomTensor& t : model.tensors) tensors.push_back({t.name, dtype_of(t.format), t.shape});
+  for (const RandomTensor& t : model.tensors) tensors.push_back({t.name, dtype_of(t), t.shape});
   SafetensorsWriterOptions options;
   options.stem = hf ? "model" : "consolidated";
   SafetensorsWriter writer = TRY(SafetensorsWriter::create(folder, std::move(tensors), options));
@@ -276,17 +315,11 @@ Result<void> prepare_folder(const std::string& path, bool* made) {
 Result<RandomModel> plan_random_model(const RandomModelOptions& options) {
   RandomModel model;
   model.options = options;
-  model.format = TRY(find_model_format(options.format));
+  model.format = TRY(find_model_format(options.format, options.layout));
   const ModelFormat& format = *model.format;
-  const auto& layouts = format.layouts;
-  if (std::find(layouts.begin(), layouts.end(), options.layout) == layouts.end()) {
-    std::string names;
-    for (Layout layout : layouts) names += (names.empty() ? "" : " or ") + std::string(layout_name(layout));
-    return invalid("--format " + format.name + " cannot be written in the layout " +
-                   layout_name(options.layout) + "; expected " + names);
-  }
   const ModelShape& s = options.shape;
   TRY(check_shape(s));
+  TRY(check_groups(s, format));
   const TensorNames names = TensorNames::of_new_files(options.layout);
   auto stem = [&](const std::string& canonical) {
     const std::string name = names.stored(canonical + "weight");
@@ -298,11 +331,11 @@ Result<RandomModel> plan_random_model(const RandomModelOptions& options) {
     }
   };
   // GGUF keeps vectors in float32, the others in the type of the activations.
-  const FormatId vector_format = options.layout == Layout::gguf || format.dtype == "float32" ? FormatId::f32
-                                 : format.dtype == "float16"                                ? FormatId::f16
-                                                                                            : FormatId::bf16;
+  const DType vector_type = options.layout == Layout::gguf || format.dtype == "float32" ? DType::f32
+                            : format.dtype == "float16"                                ? DType::f16
+                                                                                       : DType::bf16;
   auto norm = [&](const std::string& canonical) {
-    model.tensors.push_back({stem(canonical) + "weight", vector_format, {s.hidden}, false, 1.0f});
+    model.tensors.push_back({.name = stem(canonical) + "weight", .shape = {s.hidden}, .dtype = vector_type, .value = 1.0});
   };
   const std::string text = "language_model.";
   matrix(text + "embed_tokens.", s.vocab, s.hidden, false);
@@ -332,7 +365,11 @@ Result<void> write_random_model(const RandomModel& model, const std::string& pat
   Filler filler(model, pool, progress);
   if (model.options.layout == Layout::gguf) {
     std::vector<GgufTensor> tensors;
-    for (const RandomTensor& t : model.tensors) tensors.push_back({t.name, weight_format(t.format).ggml_type, t.shape});
+    for (const RandomTensor& t : model.tensors) {
+      CHECK(t.content == RandomContent::weights || t.dtype == DType::f32);
+      const FormatId id = t.content == RandomContent::weights ? t.format : FormatId::f32;
+      tensors.push_back({t.name, weight_format(id).ggml_type, t.shape});
+    }
     GgufWriter writer = TRY(GgufWriter::create(path, gguf_metadata(model), std::move(tensors)));
     TRY(filler.fill(writer));
     return writer.commit();

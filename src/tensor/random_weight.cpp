@@ -12,6 +12,7 @@
 namespace bise {
 namespace {
 
+constexpr double kE2m1Deviation = 2.926;  // of E2M1 codes, all equally often
 constexpr double kFp8Range = 4.5;  // deviations that reach the largest code, 448
 constexpr int kQuantiles = 1 << 16;
 
@@ -78,20 +79,27 @@ const BlockScales* scales_of(FormatId format) {
   return found == std::end(kBlockScales) ? nullptr : found;
 }
 
-// A scale of E2M1 codes, whose own deviation is 2.926: one of two neighbouring codes, the upper one so
-// often that the mean square comes out.
+// One of two neighbouring codes, the upper one so often that the mean square is `target` squared.
 struct ScaleCode {
   uint8_t low = 0;
   double up = 0;  // share of low + 1
   std::byte draw(double uniform) const { return static_cast<std::byte>(low + (uniform < up ? 1 : 0)); }
 };
 template <class Value>
-ScaleCode scale_between(double deviation, uint8_t first, uint8_t last, Value value) {
-  const double target = deviation / 2.926;
+ScaleCode scale_between(double target, uint8_t first, uint8_t last, Value value) {
   uint8_t low = first;
   while (low < last && value(static_cast<uint8_t>(low + 1)) <= target) ++low;
   const double a = value(low), b = value(static_cast<uint8_t>(low + 1));
   return {low, std::clamp((target * target - a * a) / (b * b - a * a), 0.0, 1.0)};
+}
+
+ScaleCode e8m0_scale(double target) {
+  return scale_between(target, 1, 253, [](uint8_t code) { return e8m0_to_f32(code); });
+}
+
+// 0.75 to 1.25, so that scales differ from block to block, brought to the mean square 1.
+double spread_of(uint64_t bits) {
+  return (0.75 + 0.5 * static_cast<double>(bits >> 11) * 0x1p-53) / std::sqrt(1.0208333);
 }
 
 void put_f16(std::byte* at, double value) {
@@ -111,8 +119,8 @@ void fill_blocks(const WeightFormat& format, double deviation, uint64_t seed, ui
   const bool mxfp4 = format.id == FormatId::mxfp4_gguf, nvfp4 = format.id == FormatId::nvfp4_gguf;
   CHECK(mxfp4 || nvfp4 || scales != nullptr);  // has_random_weight
   // MXFP4 has one scale in front of its codes, NVFP4 four.
-  const ScaleCode e8m0 = scale_between(deviation, 1, 253, [](uint8_t code) { return e8m0_to_f32(code); });
-  const ScaleCode e4m3 = scale_between(deviation, 0, 125, [](uint8_t code) { return e4m3_to_f32(code); });
+  const ScaleCode e8m0 = e8m0_scale(deviation / kE2m1Deviation);
+  const ScaleCode e4m3 = scale_between(deviation / kE2m1Deviation, 0, 125, [](uint8_t code) { return e4m3_to_f32(code); });
   for (size_t at = 0, n = 0; at < out.size(); at += block_bytes, ++n) {
     std::byte* block = &out[at];
     const uint64_t counter = (first + n) * (words + 1);
@@ -127,10 +135,8 @@ void fill_blocks(const WeightFormat& format, double deviation, uint64_t seed, ui
       }
       continue;
     }
-    // Scales differ from block to block, in both signs (which centres codes that are not symmetrical);
-    // 0.75 to 1.25 have the mean square 1.0208.
-    const double spread = (0.75 + 0.5 * static_cast<double>(bits >> 11) * 0x1p-53) / std::sqrt(1.0208333);
-    const double d = deviation / scales->deviation * spread;
+    // Both signs: that centres codes that are not symmetrical.
+    const double d = deviation / scales->deviation * spread_of(bits);
     set_scales(*scales, (bits & 1) != 0 ? d : -d, block);
     if (format.id == FormatId::q8_0) {  // quantizers never write -128
       std::replace(block + 2, block + block_bytes, std::byte{0x80}, std::byte{0x7F});
@@ -173,6 +179,39 @@ void fill_random_weight(FormatId id, double deviation, uint64_t seed, uint64_t s
         return f32_to_e4m3(x * static_cast<float>(448.0 / kFp8Range));
       });
     default: return fill_blocks(format, deviation, seed, stream, first_block, out);
+  }
+}
+
+void fill_random_codes(uint64_t seed, uint64_t stream, uint64_t first_byte, std::span<std::byte> out) {
+  CHECK(first_byte % 8 == 0);
+  for (size_t at = 0; at < out.size(); at += 8) {
+    const uint64_t bits = random_bits(seed, stream, (first_byte + at) / 8);
+    std::memcpy(&out[at], &bits, std::min<size_t>(8, out.size() - at));
+  }
+}
+
+void fill_random_scales(DType type, double size, double factor, uint64_t seed, uint64_t stream,
+                        uint64_t first, std::span<std::byte> out) {
+  const bool e8m0 = type == DType::f8_e8m0 || type == DType::u8;
+  CHECK(!e8m0 || factor == 1.0);
+  const ScaleCode powers = e8m0 ? e8m0_scale(size) : ScaleCode{};
+  const size_t width = dtype_bytes(type);
+  for (size_t at = 0; at < out.size(); at += width) {
+    const uint64_t bits = random_bits(seed, stream, first + at / width);
+    const float x = static_cast<float>(size * spread_of(bits) * factor * ((bits & 1) != 0 ? 1 : -1));
+    switch (type) {
+      case DType::f32: std::memcpy(&out[at], &x, sizeof x); break;
+      case DType::f16: put_f16(&out[at], x); break;
+      case DType::bf16: {
+        const uint16_t b = f32_to_bf16(x);
+        std::memcpy(&out[at], &b, sizeof b);
+        break;
+      }
+      case DType::f8_e4m3: out[at] = static_cast<std::byte>(f32_to_e4m3(std::fabs(x))); break;
+      case DType::f8_e8m0:
+      case DType::u8: out[at] = powers.draw(static_cast<double>(bits >> 11) * 0x1p-53); break;
+      default: CHECK(false);
+    }
   }
 }
 

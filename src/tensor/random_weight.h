@@ -6,6 +6,7 @@
 #include <span>
 
 #include "base/bytes.h"
+#include "tensor/dtype.h"
 #include "tensor/weight_format.h"
 
 namespace bise {
@@ -22,5 +23,14 @@ bool has_random_weight(FormatId format);
 // `deviation` within a few per cent; plain formats are normally distributed.
 void fill_random_weight(FormatId format, double deviation, uint64_t seed, uint64_t stream,
                         uint64_t first_block, std::span<std::byte> out);
+
+// The parts of formats that keep their codes and scales apart, cut and drawn in the same way.
+// Codes: bytes of any value, from byte `first_byte` on, which is a multiple of 8.
+void fill_random_codes(uint64_t seed, uint64_t stream, uint64_t first_byte, std::span<std::byte> out);
+// Scales with the root mean square `size`, from element `first` on: 0.75 to 1.25 of it, and either sign
+// in the float types; in E8M0 (f8_e8m0, u8) the two powers of two around it. `factor` multiplies
+// every one of them, so that a second tensor can follow the first: same stream, another factor.
+void fill_random_scales(DType type, double size, double factor, uint64_t seed, uint64_t stream,
+                        uint64_t first, std::span<std::byte> out);
 
 }  // namespace bise

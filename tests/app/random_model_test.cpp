@@ -92,6 +92,10 @@ TEST(random_model, the_default_shape_is_the_published_one) {
   EXPECT_NEAR(static_cast<double>(model.bytes), 2 * 125.024e9, 0.01e9);
   options.format = "FP8";
   EXPECT_NEAR(static_cast<double>(plan_random_model(options)->bytes), 121.803e9 + 2 * 3.2212e9, 0.01e9);
+  options.format = "W4A16";  // 4 bits and a scale of 16 for 128
+  EXPECT_NEAR(static_cast<double>(plan_random_model(options)->bytes), 121.803e9 * 4.125 / 8 + 2 * 3.2212e9, 0.01e9);
+  options.format = "MLX-4bit";  // 4 bits, scale and bias for 64; embedding and head too
+  EXPECT_NEAR(static_cast<double>(plan_random_model(options)->bytes), 125.024e9 * 4.5 / 8, 0.01e9);
 }
 
 TEST(random_model, what_cannot_be_is_refused_before_anything_is_written) {
@@ -101,7 +105,10 @@ TEST(random_model, what_cannot_be_is_refused_before_anything_is_written) {
   expect_error(plan_random_model(small("Q9", Layout::hf)), "BF16");
   RandomModelOptions odd = small("Q4_K", Layout::gguf);
   odd.shape.hidden = 100;
-  expect_error(plan_random_model(odd), "blocks of 256");
+  expect_error(plan_random_model(odd), "groups of 256");
+  odd.format = "W4A16";
+  odd.layout = Layout::hf;
+  expect_error(plan_random_model(odd), "groups of 128");
   odd = small("BF16", Layout::hf);
   odd.shape.kv_heads = 3;
   expect_error(plan_random_model(odd), "--heads");
