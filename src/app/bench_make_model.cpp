@@ -2,7 +2,6 @@
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
-#include <algorithm>
 #include <filesystem>
 #include <memory>
 
@@ -80,11 +79,7 @@ void add_bench_make_model(CLI::App& bench, Action& action) {
   auto options = std::make_shared<MakeModelOptions>();
   CLI::App* command = bench.add_subcommand("make-model", "write a checkpoint with random weights of the published shape");
   command->add_option("OUT", options->out, "a folder, or a file that ends with .gguf")->required();
-  std::vector<std::string> names;
-  for (const ModelFormat& format : model_formats()) {  // some names stand for a form in each layout
-    if (std::find(names.begin(), names.end(), format.name) == names.end()) names.push_back(format.name);
-  }
-  command->add_option("--format", options->model.format, "weight format")->check(CLI::IsMember(names))->required();
+  command->add_option("--format", options->model.format, "weight format")->check(CLI::IsMember(model_format_names()))->required();
   command->add_option("--layout", options->layout, "auto: gguf when OUT ends with .gguf, else hf")
       ->check(CLI::IsMember({"auto", "hf", "mistral", "gguf"}))
       ->capture_default_str();

@@ -10,6 +10,7 @@
 #include "app/bench.h"
 #include "app/bench_math.h"
 #include "app/machine.h"
+#include "app/random_matrix.h"
 #include "app/options.h"
 #include "app/session.h"
 #include "app/terminal.h"
@@ -64,38 +65,27 @@ Result<Shape> parse_shape(const std::string& text) {
 // real step reads each weight once.
 class Weights {
  public:
-  static Result<Weights> create(Backend& backend, FormatId format, int64_t rows, int64_t columns) {
+  static Result<Weights> create(Backend& backend, const ModelFormat& format, int64_t rows, int64_t columns) {
     constexpr uint64_t kBeyondCaches = uint64_t{192} << 20;
     Weights w;
-    const uint64_t row_bytes = TRY(weight_row_bytes(weight_format(format), columns));
-    const uint64_t bytes = row_bytes * static_cast<uint64_t>(rows);
-    const uint64_t copies = std::clamp<uint64_t>(kBeyondCaches / bytes, 1, 64);
-    w.scale_ = std::make_unique<float>(random_fp8_scale(kDeviation));
+    uint64_t copies = 1;
     for (uint64_t copy = 0; copy < copies; ++copy) {
-      // The stored codes stay: formats without a kernel of their own are read from them.
-      w.codes_.emplace_back(bytes);
-      fill_random_weight(format, kDeviation, 1, copy, 0, w.codes_.back());
-      WeightView view = TRY(make_weight_view(format, rows, columns, w.codes_.back(), "random"));
-      if (format == FormatId::fp8_e4m3) {
-        view.scale.dtype = DType::f32;
-        view.scale.bytes = std::as_bytes(std::span(w.scale_.get(), 1));
-      }
-      w.weights_.push_back(TRY(backend.pack_weight(std::span(&view, 1))));
-      w.view_ = view;
+      // The stored bytes stay: formats without a kernel of their own are read from them.
+      w.stored_.push_back(TRY(RandomMatrixWeight::create(format, format.layouts[0], rows, columns, copy)));
+      copies = std::clamp<uint64_t>(kBeyondCaches / w.stored_[0].stored_bytes(), 1, 64);
+      w.weights_.push_back(TRY(backend.pack_weight(std::span(&w.stored_.back().view(), 1))));
     }
     return w;
   }
   const Weight& next() { return weights_[at_++ % weights_.size()]; }
   uint64_t bytes() const { return weights_[0].bytes; }  // of one
-  const WeightView& view() const { return view_; }
+  uint64_t stored_bytes() const { return stored_[0].stored_bytes(); }
+  const WeightView& view() const { return stored_[0].view(); }
 
  private:
-  static constexpr double kDeviation = 0.02;
   Weights() = default;
-  std::unique_ptr<float> scale_;
-  std::vector<std::vector<std::byte>> codes_;
+  std::vector<RandomMatrixWeight> stored_;
   std::vector<Weight> weights_;
-  WeightView view_;  // the last of them
   size_t at_ = 0;
 };
 
@@ -185,14 +175,13 @@ class OpsBench {
     return writer_.write(row);
   }
 
-  std::vector<FormatId> formats() const {
-    std::vector<FormatId> ids;
-    for (const WeightFormat& format : weight_formats()) {
+  std::vector<const ModelFormat*> formats() const {
+    std::vector<const ModelFormat*> found;
+    for (const ModelFormat& format : model_formats()) {
       const auto& names = options_.formats;
-      if (!has_random_weight(format.id)) continue;
-      if (names.empty() || std::find(names.begin(), names.end(), format.name) != names.end()) ids.push_back(format.id);
+      if (names.empty() || std::find(names.begin(), names.end(), format.name) != names.end()) found.push_back(&format);
     }
-    return ids;
+    return found;
   }
   Result<std::vector<Shape>> shapes() const {
     if (options_.shapes.empty()) return model_shapes(options_.scale);
@@ -204,16 +193,16 @@ class OpsBench {
 
   Result<void> matmuls() {
     const std::vector<Shape> all = TRY(shapes());
-    for (FormatId format : formats()) {
+    for (const ModelFormat* format : formats()) {
       for (const Shape& shape : all) {
-        if (shape.columns % weight_format(format).block_elements != 0) continue;
+        if (shape.columns % format->group != 0) continue;
         measure_peaks();
-        Weights weights = TRY(Weights::create(*backend_, format, shape.rows, shape.columns));
+        Weights weights = TRY(Weights::create(*backend_, *format, shape.rows, shape.columns));
         for (int64_t tokens : options_.tokens) {
           if (tokens > shape.most_tokens) continue;
           const Matrix x = TRY(Matrix::create(*backend_, tokens, shape.columns));
           const Matrix y = TRY(Matrix::create(*backend_, tokens, shape.rows));
-          const Json row = {{"op", "matmul"}, {"format", std::string(weight_format(format).name)}, {"shape", shape.name},
+          const Json row = {{"op", "matmul"}, {"format", format->name}, {"layout", layout_name(format->layouts[0])}, {"shape", shape.name},
                             {"rows", shape.rows}, {"columns", shape.columns}, {"tokens", tokens}};
           const double bytes = static_cast<double>(weights.bytes()) + floats(tokens, shape.rows + shape.columns);
           const double flops = 2.0 * static_cast<double>(tokens) * static_cast<double>(shape.rows) * static_cast<double>(shape.columns);
@@ -227,14 +216,14 @@ class OpsBench {
 
   Result<void> embeds() {
     constexpr int64_t kRows = 4096, kColumns = 12288;
-    for (FormatId format : formats()) {
+    for (const ModelFormat* format : formats()) {
       measure_peaks();
-      Weights weights = TRY(Weights::create(*backend_, format, kRows, kColumns));
+      Weights weights = TRY(Weights::create(*backend_, *format, kRows, kColumns));
       for (int64_t tokens : options_.tokens) {
         const Matrix out = TRY(Matrix::create(*backend_, tokens, kColumns));
         std::vector<int32_t> ids;
         for (int64_t i = 0; i < tokens; ++i) ids.push_back(static_cast<int32_t>(i * 37 % kRows));
-        const Json row = {{"op", "embed"}, {"format", std::string(weight_format(format).name)},
+        const Json row = {{"op", "embed"}, {"format", format->name}, {"layout", layout_name(format->layouts[0])},
                           {"rows", kRows}, {"columns", kColumns}, {"tokens", tokens}};
         const double bytes = static_cast<double>(weights.bytes()) / kRows * static_cast<double>(tokens) + floats(tokens, kColumns);
         TRY(time(row, bytes, 0, false, [&] { backend_->embed(weights.next(), ids, out.view()); }));
@@ -313,11 +302,10 @@ Result<void> list_formats(const OpsOptions& options, const std::string& isa, Row
   CommonOptions common = options.common;
   common.isa = isa;
   std::unique_ptr<Backend> backend = TRY(open_backend(common));
-  for (const WeightFormat& format : weight_formats()) {
-    if (!has_random_weight(format.id)) continue;
-    const Weights weights = TRY(Weights::create(*backend, format.id, kRows, kColumns));
-    TRY(writer.write({{"format", std::string(format.name)}, {"isa", backend->isa()},
-                      {"stored_bits", 8.0 * format.block_bytes / format.block_elements},
+  for (const ModelFormat& format : model_formats()) {
+    const Weights weights = TRY(Weights::create(*backend, format, kRows, kColumns));
+    TRY(writer.write({{"format", format.name}, {"layout", layout_name(format.layouts[0])}, {"isa", backend->isa()},
+                      {"stored_bits", 8.0 * static_cast<double>(weights.stored_bytes()) / (kRows * kColumns)},
                       {"kernel_bits", 8.0 * static_cast<double>(weights.bytes()) / (kRows * kColumns)},
                       {"matrix_arithmetic", backend->multiplies_int8(weights.view()) ? "int8" : "float"}}));
   }
@@ -325,12 +313,12 @@ Result<void> list_formats(const OpsOptions& options, const std::string& isa, Row
 }
 
 Result<int> bench_ops(OpsOptions options) {
-  RowWriter rows({{"op", "op", 0, -16}, {"isa", "isa", 0, -7}, {"format", "format", 0, -7}, {"kv", "kv", 0, -4},
+  RowWriter rows({{"op", "op", 0, -16}, {"isa", "isa", 0, -7}, {"format", "format", 0, -9}, {"layout", "layout", 0, -6}, {"kv", "kv", 0, -4},
                   {"shape", "shape", 0, -8}, {"context", "context", 0, 7}, {"tokens", "tokens", 0, 6},
                   {"us_median", "us", 1, 10}, {"us_min", "min", 1, 10}, {"us_max", "max", 1, 10},
                   {"gb_s", "GB/s", 2, 8}, {"read_share", "share", 3, 6}, {"tflops", "TFLOP/s", 4, 8}, {"matrix_share", "share", 3, 6}},
                  options.json);
-  RowWriter formats({{"format", "format", 0, -8}, {"isa", "isa", 0, -7}, {"stored_bits", "stored bits", 2, 11},
+  RowWriter formats({{"format", "format", 0, -9}, {"layout", "layout", 0, -6}, {"isa", "isa", 0, -7}, {"stored_bits", "stored bits", 2, 11},
                      {"kernel_bits", "in memory", 2, 9}, {"matrix_arithmetic", "products", 0, -8}}, options.json);
   for (const std::string& isa : options.isas) {
     if (options.list) {
@@ -348,10 +336,7 @@ Result<int> bench_ops(OpsOptions options) {
 void add_bench_ops(CLI::App& bench, Action& action) {
   auto options = std::make_shared<OpsOptions>();
   CLI::App* command = bench.add_subcommand("ops", "the ops of the backend one at a time, without a model");
-  std::vector<std::string> names;
-  for (const WeightFormat& format : weight_formats()) {
-    if (has_random_weight(format.id)) names.push_back(std::string(format.name));
-  }
+  const std::vector<std::string> names = model_format_names();
   auto words = [&](const char* name, std::vector<std::string>& values, const char* text, std::vector<std::string> known) {
     CLI::Option* option = command->add_option(name, values, text)->delimiter(',')->capture_default_str();
     if (!known.empty()) option->check(CLI::IsMember(known));

@@ -203,6 +203,14 @@ const std::vector<ModelFormat>& model_formats() {
   return formats;
 }
 
+std::vector<std::string> model_format_names() {
+  std::vector<std::string> names;
+  for (const ModelFormat& format : model_formats()) {
+    if (std::find(names.begin(), names.end(), format.name) == names.end()) names.push_back(format.name);
+  }
+  return names;
+}
+
 Result<const ModelFormat*> find_model_format(const std::string& name, Layout layout) {
   std::string names, layouts;
   for (const ModelFormat& format : model_formats()) {
@@ -210,8 +218,8 @@ Result<const ModelFormat*> find_model_format(const std::string& name, Layout lay
     if (format.name == name) {
       for (Layout other : format.layouts) layouts += (layouts.empty() ? "" : " or ") + std::string(layout_name(other));
     }
-    names += (names.empty() ? "" : ", ") + format.name;
   }
+  for (const std::string& known : model_format_names()) names += (names.empty() ? "" : ", ") + known;
   if (layouts.empty()) {
     return Error(ErrorCode::invalid_argument, "--format: found \"" + name + "\", expected one of " + names);
   }

@@ -57,6 +57,8 @@ struct ModelFormat {
 };
 
 const std::vector<ModelFormat>& model_formats();
+// Each once: some stand for a form in folders and another in GGUF.
+std::vector<std::string> model_format_names();
 // Error lists the formats that are known, or the layouts that this one can be written in.
 Result<const ModelFormat*> find_model_format(const std::string& name, Layout layout);
 // The deviation of the weights that every random model has.

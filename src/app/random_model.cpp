@@ -4,11 +4,10 @@
 #include <filesystem>
 #include <map>
 
-#include "base/float_types.h"
+#include "app/random_matrix.h"
 #include "io/gguf_writer.h"
 #include "io/safetensors_writer.h"
 #include "model/tensor_names.h"
-#include "tensor/random_weight.h"
 #include "text/gguf_bpe.h"
 
 namespace fs = std::filesystem;
@@ -20,23 +19,6 @@ constexpr int64_t kContext = 262144, kOriginalContext = 4096;
 constexpr double kTheta = 1e6, kYarnFactor = 64, kBetaFast = 4, kBetaSlow = 1, kNormEps = 1e-5;
 
 Error invalid(const std::string& message) { return Error(ErrorCode::invalid_argument, message); }
-
-// The bytes of a row's elements go by the format's blocks; those of all other tensors by their type.
-Result<uint64_t> bytes_of(const RandomTensor& tensor) {
-  if (tensor.content != RandomContent::weights) return stored_bytes({tensor.name, tensor.dtype, tensor.shape});
-  uint64_t bytes = TRY(weight_row_bytes(weight_format(tensor.format), tensor.shape.back()).with_context("tensor " + tensor.name));
-  for (size_t i = 0; i + 1 < tensor.shape.size(); ++i) {
-    if (!checked_mul(bytes, static_cast<uint64_t>(tensor.shape[i]), &bytes)) {
-      return invalid("tensor " + tensor.name + ": the size of " + shape_text(tensor.shape) + " overflows");
-    }
-  }
-  return bytes;
-}
-// Of what a tensor is made of.
-uint64_t element_bytes(const RandomTensor& tensor) {
-  if (tensor.content != RandomContent::weights) return dtype_bytes(tensor.dtype);
-  return static_cast<uint64_t>(weight_format(tensor.format).block_bytes);
-}
 
 Result<void> check_shape(const ModelShape& s) {
   if (s.heads % s.kv_heads != 0) {
@@ -202,9 +184,9 @@ class Filler {
   template <class Writer>
   Result<void> fill_one(Writer& writer, const RandomTensor& tensor, uint64_t stream) {
     constexpr uint64_t kPiece = uint64_t{2} << 20;
-    const uint64_t block = element_bytes(tensor);
+    const uint64_t block = random_element_bytes(tensor);
     // Whole elements, and of codes whole draws of 8 bytes.
-    const uint64_t piece = kPiece / (8 * block) * (8 * block), total = TRY(bytes_of(tensor));
+    const uint64_t piece = kPiece / (8 * block) * (8 * block), total = TRY(random_tensor_bytes(tensor));
     const uint64_t at_once = piece * 4 * static_cast<uint64_t>(pool_.num_threads());
     for (uint64_t at = 0; at < total; at += at_once) {
       const uint64_t count = std::min(at_once, total - at);
@@ -214,7 +196,7 @@ class Filler {
         for (int64_t i = begin; i < end; ++i) {
           const uint64_t first = static_cast<uint64_t>(i) * piece;
           auto part = std::span(buffer_).subspan(first, std::min(piece, count - first));
-          fill_part(tensor, stream, (at + first) / block, part);
+          fill_random_tensor(tensor, model_.options.seed, stream, (at + first) / block, part);
         }
       });
       TRY(writer.write(Bytes(buffer_).first(count)));
@@ -222,45 +204,6 @@ class Filler {
       if (progress_ && !progress_(done_, model_.bytes)) return Error(ErrorCode::cancelled, "writing was interrupted");
     }
     return {};
-  }
-
-  // Elements (or blocks) from `first` on.
-  void fill_part(const RandomTensor& tensor, uint64_t stream, uint64_t first, std::span<std::byte> out) const {
-    const uint64_t seed = model_.options.seed;
-    switch (tensor.content) {
-      case RandomContent::weights:
-        return fill_random_weight(tensor.format, kRandomDeviation, seed, stream, first, out);
-      case RandomContent::codes:
-        return fill_random_codes(seed, stream, first * dtype_bytes(tensor.dtype), out);
-      case RandomContent::scales:
-        return fill_random_scales(tensor.dtype, tensor.value, tensor.factor, seed,
-                                  stream - static_cast<uint64_t>(tensor.follows), first, out);
-      case RandomContent::constant:
-      case RandomContent::sizes:
-      case RandomContent::group_index: break;
-    }
-    const size_t width = dtype_bytes(tensor.dtype);
-    for (size_t at = 0; at < out.size(); at += width) put(tensor.dtype, value_at(tensor, first + at / width), &out[at]);
-  }
-
-  static double value_at(const RandomTensor& tensor, uint64_t i) {
-    switch (tensor.content) {
-      case RandomContent::group_index: return static_cast<double>(i / static_cast<uint64_t>(tensor.value));
-      case RandomContent::sizes: return i == 0 ? tensor.value : tensor.second;
-      default: return tensor.value;
-    }
-  }
-
-  static void put(DType dtype, double value, std::byte* to) {
-    auto store = [to](auto number) { std::memcpy(to, &number, sizeof number); };
-    switch (dtype) {
-      case DType::f32: return store(static_cast<float>(value));
-      case DType::f16: return store(f32_to_f16(static_cast<float>(value)));
-      case DType::bf16: return store(f32_to_bf16(static_cast<float>(value)));
-      case DType::i32: return store(static_cast<uint32_t>(value));
-      case DType::i64: return store(static_cast<int64_t>(value));
-      default: CHECK(false);
-    }
   }
 
   const RandomModel& model_;
@@ -354,7 +297,7 @@ Result<RandomModel> plan_random_model(const RandomModelOptions& options) {
   norm(text + "norm.");
   matrix("lm_head.", s.vocab, s.hidden, false);
   for (const RandomTensor& tensor : model.tensors) {
-    const uint64_t bytes = TRY(bytes_of(tensor).with_context("--format " + format.name));
+    const uint64_t bytes = TRY(random_tensor_bytes(tensor).with_context("--format " + format.name));
     if (!checked_add(model.bytes, bytes, &model.bytes)) return invalid("the size of all tensors overflows");
   }
   return model;
