@@ -16,3 +16,6 @@ endif()
 set_source_files_properties(src/backend/cpu/isa_scalar.cpp PROPERTIES COMPILE_OPTIONS "${kernel_flags}")
 set_source_files_properties(src/backend/cpu/isa_avx2.cpp PROPERTIES COMPILE_OPTIONS "${avx2_flags}")
 set_source_files_properties(src/backend/cpu/isa_avx512.cpp PROPERTIES COMPILE_OPTIONS "${avx512_flags}")
+set_source_files_properties(src/backend/cpu/isa_pack_avx2.cpp PROPERTIES COMPILE_OPTIONS "$<$<NOT:$<CONFIG:Debug>>:-O3>;-mavx2;-mbmi2")
+# Vectors of 32 bytes are passed between functions of one file only: how is nobody's concern.
+set_source_files_properties(src/backend/cpu/isa_pack_scalar.cpp PROPERTIES COMPILE_OPTIONS "-Wno-psabi")

@@ -162,8 +162,11 @@ void read_codes(const WeightView& w, int64_t row, int64_t first, int64_t count, 
       }
       return;
     case FormatId::awq:
-      for (int64_t i = 0; i < count; ++i) {
-        out[i] = static_cast<uint8_t>(awq_at(w.codes, first + i, w.rows, stored));
+      {
+        const int64_t step = w.rows / 8 * 4;
+        const uint8_t* words = bytes + first * step + stored / 8 * 4;
+        const int shift = 4 * kAwqNibble[stored % 8];
+        for (int64_t i = 0; i < count; ++i) out[i] = (load_le<uint32_t>(words + i * step) >> shift) & 15u;
       }
       return;
     case FormatId::gptq: {
@@ -246,6 +249,13 @@ uint32_t bias_bits(const WeightView& w, int64_t row, int64_t group) {
 
 float bias_value(const WeightView& w, int64_t row, int64_t group) {
   return value_of(scale_type(w), bias_bits(w, row, group));
+}
+
+GroupPart group_part(const WeightView& w, const TensorView& part, int64_t row) {
+  if (w.format == FormatId::nvfp4_gguf) return {};
+  const int64_t width = dtype_bytes(part.dtype), first = part_index(w, part, row, 0);
+  const int64_t next = num_groups(w) > 1 ? part_index(w, part, row, 1) : first;
+  return {bytes_of(part.bytes) + first * width, (next - first) * width};
 }
 
 Result<void> check_group_parts(const WeightView& w) {

@@ -48,6 +48,14 @@ inline int32_t code_offset(const WeightView& w) { return int32_t{1} << (w.bits -
 uint32_t bias_bits(const WeightView& w, int64_t row, int64_t group);
 float bias_value(const WeightView& w, int64_t row, int64_t group);
 
+// The elements of `part` (scales, or biases) that belong to one row, as stored: that of group 0, and the bytes
+// from one group to the next. Not for GGUF, whose scales stand in its blocks.
+struct GroupPart {
+  const uint8_t* first = nullptr;
+  int64_t step = 0;
+};
+GroupPart group_part(const WeightView& w, const TensorView& part, int64_t row);
+
 // What no weight may hold; reads every scale, zero point and bias. Errors (corrupt): a scale or
 // bias that is not finite, a zero point that is no code, a group index outside the groups.
 Result<void> check_group_parts(const WeightView& w);

@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "backend/cpu/tile_sources.h"
+#include "backend/cpu/cpu_features.h"
 #include "base/float_types.h"
 #include "tensor/decoders.h"
 #include "tensor/group_codes.h"
@@ -11,83 +11,7 @@
 namespace bise {
 namespace {
 
-using namespace packing;
-
-// --- Tiles. Every word of four bytes belongs to one row. Rows are packed four at a time where four of
-// one format lie side by side, so that vectors of 16 bytes are stored; a row alone goes word by word.
-
-typedef uint32_t Word4 __attribute__((vector_size(16)));
-
-template <int kLanes>
-void put_words(uint8_t* p, const uint64_t* words) {
-  for (int i = 0; i < kLanes; ++i) {
-    const uint32_t w = static_cast<uint32_t>(words[i]);
-    std::memcpy(p + 4 * i, &w, 4);
-  }
-}
-void store(uint8_t* p, Word4 v) { std::memcpy(p, &v, 16); }
-
-// Of each row the two words of a into two neighbouring runs.
-template <int kLanes>
-inline void put_two_runs(uint8_t* p, const uint64_t* a) {
-  if constexpr (kLanes == 4) {
-    Word4 x, y;
-    std::memcpy(&x, a, 16);
-    std::memcpy(&y, a + 2, 16);
-    store(p, __builtin_shufflevector(x, y, 0, 2, 4, 6));
-    store(p + 64, __builtin_shufflevector(x, y, 1, 3, 5, 7));
-  } else {
-    const uint64_t upper = a[0] >> 32;
-    put_words<1>(p, a);
-    put_words<1>(p + 64, &upper);
-  }
-}
-
-// 32 codes of each row into a block (behind its scales). A word of Codes holds quads 2 i and 2 i + 1.
-template <IntCodes kCodes, int kLanes>
-inline void squeeze(const Codes* c, int lane, uint8_t* block) {
-  uint8_t* high = block + 4 * lane;
-  uint8_t* low = high + high_bytes(kCodes);
-  uint64_t x[kLanes], y[kLanes];
-  if constexpr (low_bits(kCodes) == 8) {
-    for (int i = 0; i < 4; ++i) {
-      for (int r = 0; r < kLanes; ++r) x[r] = c[r].w[i];
-      put_two_runs<kLanes>(low + 128 * i, x);
-    }
-  } else {
-    constexpr uint64_t kLow = ((1u << low_bits(kCodes)) - 1) * kEach;
-    for (int r = 0; r < kLanes; ++r) {
-      x[r] = (c[r].w[0] & kLow) | (c[r].w[2] & kLow) << 4;
-      y[r] = (c[r].w[1] & kLow) | (c[r].w[3] & kLow) << 4;
-    }
-    if constexpr (low_bits(kCodes) == 4) {
-      put_two_runs<kLanes>(low, x);
-      put_two_runs<kLanes>(low + 128, y);
-    } else {
-      for (int r = 0; r < kLanes; ++r) x[r] |= y[r] << 2;
-      put_two_runs<kLanes>(low, x);
-    }
-  }
-  constexpr int kShift = low_bits(kCodes);
-  if constexpr (high_bits(kCodes) == 1) {
-    for (int r = 0; r < kLanes; ++r) {
-      uint64_t bits = 0;  // quads 0, 2, 4, 6 in the lower half, 1, 3, 5, 7 in the upper
-      for (int i = 0; i < 4; ++i) bits |= ((c[r].w[i] >> kShift) & kEach) << (2 * i);
-      x[r] = bits | bits >> 31;
-    }
-    put_words<kLanes>(high, x);
-  }
-  if constexpr (high_bits(kCodes) == 2) {
-    for (int i = 0; i < 2; ++i) {
-      for (int r = 0; r < kLanes; ++r) {
-        const uint64_t bits = ((c[r].w[2 * i] >> kShift) & (3 * kEach)) | ((c[r].w[2 * i + 1] >> kShift) & (3 * kEach)) << 4;
-        x[r] = bits | bits >> 30;
-      }
-      put_words<kLanes>(high + 64 * i, x);
-    }
-  }
-}
-// The inverse: the code of column `j` of a block.
+// The code of column `j` of a block.
 int code_at(IntCodes codes, const uint8_t* block, int lane, int j) {
   const int q = j / 4, at = 4 * lane + j % 4;
   const uint8_t* low = block + high_bytes(codes);
@@ -103,81 +27,6 @@ int code_at(IntCodes codes, const uint8_t* block, int lane, int j) {
   if (codes == IntCodes::u5) return code | ((block[at] >> q) & 1) << 4;
   if (codes == IntCodes::u6) return code | ((block[64 * (q / 4) + at] >> (2 * (q % 4))) & 3) << 4;
   return code;
-}
-
-// Blocks [first, end) of kLanes rows, the first in lane `lane`.
-template <IntCodes kCodes, int kLanes, class Source>
-void pack_blocks(const Source* sources, const IntTile& t, int64_t first, int64_t end, int lane, uint8_t* tile) {
-  const int scale = scale_bytes(t.scale), minimum = t.minimum == Minimum::zero_point ? 1 : scale;
-  const int scales = block_scale_bytes(t.block_scales), bytes = block_bytes(kCodes, t.block_scales);
-  int64_t in_group = first % t.group_blocks;
-  uint8_t* p = tile + block_start(t, first) - (in_group == 0 ? header_bytes(t) : 0);
-  for (int64_t b = first; b < end; ++b, p += bytes) {
-    if (in_group == 0) {
-      for (int r = 0; r < kLanes; ++r) {
-        sources[r].header(b, p + (lane + r) * scale);
-        sources[r].minimum(b, p + kTileRows * scale + (lane + r) * minimum);
-      }
-      p += header_bytes(t);
-    }
-    if (++in_group == t.group_blocks) in_group = 0;
-    Codes codes[kLanes];
-    for (int r = 0; r < kLanes; ++r) {
-      sources[r].block_scales(b, p + lane + r);
-      codes[r] = sources[r].codes(b);
-    }
-    squeeze<kCodes, kLanes>(codes, lane, p + scales);
-  }
-}
-
-template <FloatCodes kCodes>
-void pack_columns(const uint8_t* row, const FloatTile& t, int64_t first, int64_t end, int lane, uint8_t* tile) {
-  constexpr int kWidth = code_bytes(kCodes);
-  constexpr bool kPairs = element_of(kCodes, 0, 1) == 1;
-  const int even = element_of(kCodes, lane, 0) * kWidth, odd = element_of(kCodes, lane, 1) * kWidth;
-  const int64_t group = t.group_columns == 0 ? end : t.group_columns;
-  for (int64_t k = first; k < end;) {
-    const int64_t stop = t.group_columns == 0 ? end : std::min(end, (k / group + 1) * group);
-    uint8_t* out = tile + column_start(t, k);
-    for (; k + 2 <= stop; k += 2, out += 2 * kTileRows * kWidth) {
-      if constexpr (kPairs) {
-        std::memcpy(out + even, row + k * kWidth, 2 * kWidth);
-      } else {
-        std::memcpy(out + even, row + k * kWidth, kWidth);
-        std::memcpy(out + odd, row + (k + 1) * kWidth, kWidth);
-      }
-    }
-    if (k < stop) std::memcpy(out + even, row + k++ * kWidth, kWidth);
-  }
-}
-
-// The stored scale of a group of columns of a float format.
-uint32_t float_scale_bits(const WeightView& w, int64_t row, int64_t group) {
-  if (has_group_codes(w.format)) return scale_bits(w, row, group);
-  const int64_t per_row = (w.columns + w.scale_block_columns - 1) / w.scale_block_columns;
-  const int64_t index = w.stored_row(row) / w.scale_block_rows * per_row + group;
-  const std::byte* p = w.scale.bytes.data() + index * dtype_bytes(w.scale.dtype);
-  return w.scale.dtype == DType::f32 ? load_le<uint32_t>(p) : load_le<uint16_t>(p);
-}
-
-void pack_float_row(const WeightView& w, int64_t row, const FloatTile& t, int64_t first, int64_t end,
-                    int lane, uint8_t* tile) {
-  const uint8_t* from = reinterpret_cast<const uint8_t*>(w.codes.data()) +
-                        w.stored_row(row) * w.columns * code_bytes(t.codes);
-  switch (t.codes) {
-    case FloatCodes::f32: pack_columns<FloatCodes::f32>(from, t, first, end, lane, tile); break;
-    case FloatCodes::f16: pack_columns<FloatCodes::f16>(from, t, first, end, lane, tile); break;
-    case FloatCodes::bf16: pack_columns<FloatCodes::bf16>(from, t, first, end, lane, tile); break;
-    case FloatCodes::e4m3: pack_columns<FloatCodes::e4m3>(from, t, first, end, lane, tile); break;
-  }
-  if (t.group_columns == 0) return;
-  const int64_t first_group = (first + t.group_columns - 1) / t.group_columns;
-  for (int64_t g = first_group; g * t.group_columns < end; ++g) {
-    const uint32_t bits = float_scale_bits(w, row, g);
-    const int width = scale_bytes(t.scale);
-    uint8_t* header = tile + column_start(t, g * t.group_columns) - kTileRows * width;
-    std::memcpy(header + lane * width, &bits, static_cast<size_t>(width));
-  }
 }
 
 // What the four-bit codes of the table formats stand for; twice the value plus 12 in FP4.
@@ -331,71 +180,138 @@ RowFactor row_factor(const WeightView& w, int64_t row) {
 
 namespace {
 
-// kLanes rows of one format.
-template <int kLanes>
-void pack_integer_rows(const PlacedRow* rows, const IntTile& t, int64_t first, int64_t end, int lane,
-                       uint8_t* tile) {
-  const FormatId id = rows[0].view->format;
-  // Source: of a row of bytes.
-  auto pack = [&]<IntCodes kCodes, class Source>() {
-    Source sources[kLanes];
-    for (int r = 0; r < kLanes; ++r) sources[r].row = row_bytes(*rows[r].view, weight_format(id), rows[r].row, 0);
-    pack_blocks<kCodes, kLanes>(sources, t, first / kBlock, end / kBlock, lane, tile);
-  };
-  switch (id) {
-    case FormatId::q4_0: return pack.template operator()<IntCodes::u4, NibbleSource<false, false>>();
-    case FormatId::q4_1: return pack.template operator()<IntCodes::u4, NibbleSource<true, false>>();
-    case FormatId::q5_0: return pack.template operator()<IntCodes::u5, NibbleSource<false, true>>();
-    case FormatId::q5_1: return pack.template operator()<IntCodes::u5, NibbleSource<true, true>>();
-    case FormatId::q8_0: return pack.template operator()<IntCodes::s8, Q8_0Source>();
-    case FormatId::q2_k: return pack.template operator()<IntCodes::u2, Q2KSource>();
-    case FormatId::q3_k: return pack.template operator()<IntCodes::u3, Q3KSource>();
-    case FormatId::q4_k: return pack.template operator()<IntCodes::u4, Q45KSource<false>>();
-    case FormatId::q5_k: return pack.template operator()<IntCodes::u5, Q45KSource<true>>();
-    case FormatId::q6_k: return pack.template operator()<IntCodes::u6, Q6KSource>();
-    case FormatId::iq4_nl: return pack.template operator()<IntCodes::iq4, NibbleSource<false, false>>();
-    case FormatId::iq4_xs: return pack.template operator()<IntCodes::iq4, Iq4XsSource>();
-    case FormatId::mxfp4_gguf: return pack.template operator()<IntCodes::e2m1, Mxfp4Source>();
-    default: break;
+// --- Packing: what the rows are made of, for pack_kernels.h.
+
+PackSource source_of(const WeightView& w) {
+  switch (w.format) {
+    case FormatId::f32:
+    case FormatId::f16:
+    case FormatId::bf16:
+    case FormatId::fp8_e4m3:
+    case FormatId::mxfp8: return PackSource::columns;
+    case FormatId::q4_0:
+    case FormatId::iq4_nl: return PackSource::q4_0;
+    case FormatId::q4_1: return PackSource::q4_1;
+    case FormatId::q5_0: return PackSource::q5_0;
+    case FormatId::q5_1: return PackSource::q5_1;
+    case FormatId::q8_0: return PackSource::q8_0;
+    case FormatId::q2_k: return PackSource::q2_k;
+    case FormatId::q3_k: return PackSource::q3_k;
+    case FormatId::q4_k: return PackSource::q4_k;
+    case FormatId::q5_k: return PackSource::q5_k;
+    case FormatId::q6_k: return PackSource::q6_k;
+    case FormatId::iq4_xs: return PackSource::iq4_xs;
+    case FormatId::mxfp4_gguf: return PackSource::mxfp4;
+    case FormatId::nvfp4_gguf: return PackSource::nvfp4;
+    case FormatId::int8_plain:
+    case FormatId::awq: return PackSource::bytes;
+    case FormatId::int_packed:
+    case FormatId::gptq:
+    case FormatId::mlx_affine:
+    case FormatId::nvfp4:
+    case FormatId::mxfp4: break;
   }
-  auto pack_groups = [&]<IntCodes kCodes>() {
-    GroupSource sources[kLanes];
-    for (int r = 0; r < kLanes; ++r) sources[r] = GroupSource(*rows[r].view, rows[r].row, t);
-    pack_blocks<kCodes, kLanes>(sources, t, first / kBlock, end / kBlock, lane, tile);
-  };
-  switch (t.codes) {
-    case IntCodes::u2: return pack_groups.template operator()<IntCodes::u2>();
-    case IntCodes::u3: return pack_groups.template operator()<IntCodes::u3>();
-    case IntCodes::u4: return pack_groups.template operator()<IntCodes::u4>();
-    case IntCodes::u5: return pack_groups.template operator()<IntCodes::u5>();
-    case IntCodes::u6: return pack_groups.template operator()<IntCodes::u6>();
-    case IntCodes::s8: return pack_groups.template operator()<IntCodes::s8>();
-    case IntCodes::e2m1: return pack_groups.template operator()<IntCodes::e2m1>();
-    case IntCodes::iq4: CHECK(false);
+  return w.codes_per_word == 0 ? PackSource::words : PackSource::bytes;
+}
+
+const uint8_t* bytes_of(Bytes bytes) { return reinterpret_cast<const uint8_t*>(bytes.data()); }
+
+// Scales and zero points of float formats that have them by blocks of the matrix.
+const uint8_t* block_scales_of(const WeightView& w, int64_t row) {
+  const int64_t per_row = (w.columns + w.scale_block_columns - 1) / w.scale_block_columns;
+  return bytes_of(w.scale.bytes) + w.stored_row(row) / w.scale_block_rows * per_row * dtype_bytes(w.scale.dtype);
+}
+
+// Per row, what does not lie in the file as packing wants it: codes of formats that mix rows, zero points.
+struct RowScratch {
+  uint8_t codes[kPackColumns];
+  uint8_t zeros[kPackColumns / kBlock];
+};
+
+// The rows of a job differ in their pointers alone.
+PackJob job_of(const WeightView& w, const TileFormat& format, int64_t first, int64_t end, uint8_t* tile) {
+  PackJob job{};
+  job.source = source_of(w);
+  job.floats = format.floats;
+  job.ints = format.ints;
+  job.first = first;
+  job.end = end;
+  job.tile = tile;
+  job.bits = code_kind(w) == CodeKind::e2m1 ? 4 : w.bits;
+  job.word_step = w.format == FormatId::gptq ? 4 * w.rows : 4;
+  if (has_group_codes(w.format)) {
+    job.scale_step = group_part(w, w.scale, 0).step;
+    if (format.integer && format.ints.codes == IntCodes::s8 && w.format != FormatId::int8_plain) {
+      job.offset = static_cast<uint8_t>(code_offset(w));
+    }
+  } else if (w.scale_block_rows != 0) {
+    job.scale_step = dtype_bytes(w.scale.dtype);
   }
+  return job;
+}
+
+PackRow row_of(const PackJob& job, const PlacedRow& placed, RowScratch& scratch) {
+  const WeightView& w = *placed.view;
+  const int64_t row = placed.row, stored = w.stored_row(row);
+  PackRow out{};
+  switch (job.source) {
+    case PackSource::columns:
+      out.codes = bytes_of(w.codes) + stored * w.columns * code_bytes(job.floats.codes);
+      if (w.scale_block_rows != 0) out.scales = block_scales_of(w, row);
+      break;
+    case PackSource::words:
+      out.codes = bytes_of(w.codes) + (w.format == FormatId::gptq ? 4 * stored : stored * (w.columns * job.bits / 8));
+      break;
+    case PackSource::bytes:
+      if (w.format == FormatId::int8_plain) {
+        out.codes = bytes_of(w.codes) + stored * w.columns + job.first;
+      } else {
+        read_codes(w, row, job.first, job.end - job.first, scratch.codes);
+        out.codes = scratch.codes;
+      }
+      break;
+    default: out.codes = row_bytes(w, weight_format(w.format), row, 0); return out;
+  }
+  if (!has_group_codes(w.format)) return out;
+  out.scales = group_part(w, w.scale, row).first;
+  if (zero_kind(w) == ZeroKind::bias) out.minima = group_part(w, w.zero, row).first;
+  if (zero_kind(w) == ZeroKind::point) {
+    const int64_t columns = job.ints.group_blocks * kBlock, first = job.first / columns;
+    for (int64_t g = first; g * columns < job.end; ++g) scratch.zeros[g - first] = static_cast<uint8_t>(zero_point(w, row, g));
+    out.minima = scratch.zeros;
+  }
+  return out;
+}
+
+PackRows best_pack_rows() {
+  // Before Zen 3 AMD's processors spread bits (PDEP) in microcode, tens of cycles each.
+  static const bool fast = detect_cpu_features().supports(IsaLevel::avx2) && __builtin_cpu_supports("bmi2") &&
+                           !__builtin_cpu_is("znver1") && !__builtin_cpu_is("znver2");
+  return fast ? pack_rows_avx2 : pack_rows_scalar;
 }
 
 }  // namespace
 
-void pack_rows(std::span<const PlacedRow> rows, const TileFormat& format, int64_t first, int64_t end,
-               uint8_t* tile) {
+void pack_rows(std::span<const PlacedRow> rows, const TileFormat& format, int64_t first, int64_t end, uint8_t* tile) {
+  pack_rows_with(best_pack_rows(), rows, format, first, end, tile);
+}
+
+void pack_rows_with(PackRows pack, std::span<const PlacedRow> rows, const TileFormat& format, int64_t first,
+                    int64_t end, uint8_t* tile) {
   constexpr int kTogether = 4;
+  CHECK(end - first <= kPackColumns);
+  RowScratch scratch[kTogether];
   for (int lane = 0, next = 0; lane < static_cast<int>(rows.size()); lane = next) {
     const PlacedRow* row = &rows[static_cast<size_t>(lane)];
-    next = lane + 1;
-    if (!format.integer) {
-      pack_float_row(*row->view, row->row, format.floats, first, end, lane, tile);
-      continue;
-    }
     // Vectors of four lanes: no other four will do.
     bool together = lane % kTogether == 0 && lane + kTogether <= static_cast<int>(rows.size());
-    for (int r = 1; together && r < kTogether; ++r) together = row[r].view->format == row->view->format;
-    if (together) {
-      pack_integer_rows<kTogether>(row, format.ints, first, end, lane, tile);
-      next = lane + kTogether;
-    } else {
-      pack_integer_rows<1>(row, format.ints, first, end, lane, tile);
-    }
+    for (int r = 1; together && r < kTogether; ++r) together = row[r].view == row->view;
+    const int count = together ? kTogether : 1;
+    const PackJob job = job_of(*row->view, format, first, end, tile);
+    PackRow packed[kTogether];
+    for (int r = 0; r < count; ++r) packed[r] = row_of(job, row[r], scratch[r]);
+    pack(job, packed, lane, count);
+    next = lane + count;
   }
 }
 

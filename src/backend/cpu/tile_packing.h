@@ -4,6 +4,7 @@
 #include <optional>
 #include <span>
 
+#include "backend/cpu/pack_kernels.h"
 #include "backend/cpu/tile_layout.h"
 #include "base/error.h"
 #include "tensor/weight_view.h"
@@ -38,6 +39,9 @@ struct PlacedRow {
 // of kPackColumns; the weights have the layout `format`.
 void pack_rows(std::span<const PlacedRow> rows, const TileFormat& format, int64_t first, int64_t end,
                uint8_t* tile);
+// The same by a table of the caller's: all of them write the same bytes.
+void pack_rows_with(PackRows pack, std::span<const PlacedRow> rows, const TileFormat& format, int64_t first,
+                    int64_t end, uint8_t* tile);
 // The weights of one lane, as the format's decoder gives them. `factor`: the row's row_factor().
 void unpack_lane(const TileFormat& format, const uint8_t* tile, int lane, RowFactor factor,
                  std::span<float> out);
