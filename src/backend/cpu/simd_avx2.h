@@ -11,6 +11,7 @@ struct F { __m256 lo, hi; };
 struct I { __m256i lo, hi; };
 struct B { __m256i lo, hi; };
 struct D { __m256i lo, hi; };  // int16 pairs
+struct H { __m256i lo, hi; };
 
 inline __m256i load_256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 inline __m128i load_128(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
@@ -164,6 +165,41 @@ inline I i_mac_signed(I sum, B codes, int32_t quad) {
     return _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)), ones);
   };
   return {_mm256_add_epi32(sum.lo, product(codes.lo)), _mm256_add_epi32(sum.hi, product(codes.hi))};
+}
+
+inline H h_load(const int16_t* p) { return {load_256(p), load_256(p + 16)}; }
+inline void h_store(int16_t* p, H a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a.lo);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 16), a.hi);
+}
+inline H h_from_i8(const uint8_t* p) {
+  return {_mm256_cvtepi8_epi16(load_128(p)), _mm256_cvtepi8_epi16(load_128(p + 16))};
+}
+inline void h_two_from_u4(const uint8_t* p, H* low, H* high) {
+  const __m256i nibble = _mm256_set1_epi16(15), eight = _mm256_set1_epi16(8);
+  auto two = [&](const uint8_t* q, __m256i* a, __m256i* b) {
+    const __m256i words = _mm256_cvtepu8_epi16(load_128(q));
+    *a = _mm256_sub_epi16(_mm256_and_si256(words, nibble), eight);
+    *b = _mm256_sub_epi16(_mm256_srli_epi16(words, 4), eight);
+  };
+  two(p, &low->lo, &high->lo);
+  two(p + 16, &low->hi, &high->hi);
+}
+inline H h_pairs_from_i8(const uint8_t* p) {
+  auto half = [](const uint8_t* q) {
+    const __m256i x = _mm256_cvtepi8_epi32(load_64(q));
+    return _mm256_blend_epi16(x, _mm256_slli_epi32(x, 16), 0xAA);
+  };
+  return {half(p), half(p + 8)};
+}
+inline H h_set1(int32_t pair) { return {_mm256_set1_epi32(pair), _mm256_set1_epi32(pair)}; }
+inline H h_mul(H a, H b) { return {_mm256_mullo_epi16(a.lo, b.lo), _mm256_mullo_epi16(a.hi, b.hi)}; }
+inline I i_mac_pairs(I sum, H a, int32_t pair) {
+  const __m256i x = _mm256_set1_epi32(pair);
+  return {_mm256_add_epi32(sum.lo, _mm256_madd_epi16(a.lo, x)), _mm256_add_epi32(sum.hi, _mm256_madd_epi16(a.hi, x))};
+}
+inline void i_store_i16(int16_t* p, I a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(_mm256_packs_epi32(a.lo, a.hi), 0xD8));
 }
 
 inline float f_reduce_add(F a) {
