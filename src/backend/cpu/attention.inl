@@ -5,13 +5,14 @@
 // sum runs across lanes. Sums have one order (along the head, then along the keys of a block), which depends
 // neither on the number of queries nor on how many of them are done at once.
 
-// Queries whose sums stay in registers together, beside one step of a tile.
+// Queries whose sums stay in registers together, beside one step of a tile, or two steps and what it takes
+// to widen them or to multiply pairs.
 #if defined(__AVX512F__) || defined(BISE_EMULATED_AVX512)
-constexpr int kQueriesAtOnce = 12;
+constexpr int kQueriesAtOnce = 12, kPairsAtOnce = 12, kIntegersAtOnce = 12;
 #elif defined(__AVX2__)
-constexpr int kQueriesAtOnce = 6;
+constexpr int kQueriesAtOnce = 6, kPairsAtOnce = 4, kIntegersAtOnce = 4;
 #else
-constexpr int kQueriesAtOnce = 2;
+constexpr int kQueriesAtOnce = 2, kPairsAtOnce = 2, kIntegersAtOnce = 2;
 #endif
 
 // Calls run<kQueries>(first query) for all of them, as many at once as there can be.
@@ -23,11 +24,11 @@ inline void rest_of_queries(int32_t first, int32_t count, Run& run) {
     rest_of_queries<kQueries - 1>(first, count, run);
   }
 }
-template <class Run>
+template <int kAtOnce, class Run>
 inline void in_query_groups(int32_t num_queries, Run run) {
   int32_t q = 0;
-  for (; q + kQueriesAtOnce <= num_queries; q += kQueriesAtOnce) run.template operator()<kQueriesAtOnce>(q);
-  if (q < num_queries) rest_of_queries<kQueriesAtOnce - 1>(q, num_queries - q, run);
+  for (; q + kAtOnce <= num_queries; q += kAtOnce) run.template operator()<kAtOnce>(q);
+  if (q < num_queries) rest_of_queries<kAtOnce - 1>(q, num_queries - q, run);
 }
 
 // Asks for the lines of `bytes` bytes that the next block has in this place.
@@ -35,49 +36,50 @@ inline void prefetch_next(const uint8_t* p, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i);
 }
 
-// Steps [first, end) of a tile as float32, from an even step on.
+// Steps of a tile as the float products read them.
+struct FloatSteps {
+  const uint8_t* tile;
+  KernelKv type;  // f32, f16 or bf16
+};
+
+// Steps [first, end) of a tile: as they are for few queries, which widen them in registers; for many as
+// float32; E4M3 as BF16, which is exact.
+constexpr int32_t kFewQueries = 3;
 template <FloatCodes kCodes>
-inline void widen_floats(const uint8_t* tile, const uint8_t* next, int32_t first, int32_t end, float* to) {
-  constexpr int64_t kBytes = 2 * kKvLanes * code_bytes(kCodes);  // of two steps
+inline void widen_floats(const uint8_t* tile, int32_t first, int32_t end, float* to) {
   for (int32_t k = first; k < end; k += 2) {
     F even, odd;
-    if (kBytes >= 64 || k % 4 == 0) prefetch_next(next + k / 2 * kBytes, kBytes);
-    load_two<kCodes>(tile + k / 2 * kBytes, &even, &odd);
+    load_two<kCodes>(tile + k * kKvLanes * code_bytes(kCodes), &even, &odd);
     f_store(to + k * kKvLanes, even);
     f_store(to + (k + 1) * kKvLanes, odd);
   }
 }
-inline const float* widen_floats(KernelKv type, const uint8_t* tile, const uint8_t* next, int32_t first,
-                                 int32_t end, float* to) {
+inline FloatSteps float_steps(const AttendBlock& a, const uint8_t* tile, int32_t first, int32_t end) {
   first -= first % 2;
   end += end % 2;
-  switch (type) {
-    case KernelKv::bf16: widen_floats<FloatCodes::bf16>(tile, next, first, end, to); break;
-    case KernelKv::f16: widen_floats<FloatCodes::f16>(tile, next, first, end, to); break;
-    case KernelKv::fp8: widen_floats<FloatCodes::e4m3>(tile, next, first, end, to); break;
-    case KernelKv::f32:
-      prefetch_next(next + int64_t{first} * kKvLanes * 4, int64_t{end - first} * kKvLanes * 4);
-      return reinterpret_cast<const float*>(tile);
-    case KernelKv::int8:
-    case KernelKv::int4: break;  // have widen_integers
+  KernelKv type = a.type;
+  if (type == KernelKv::fp8) {
+    for (int32_t k = first; k < end; k += 2) words_from_e4m3(tile + k * kKvLanes, a.wide + k * kKvLanes);
+    tile = reinterpret_cast<const uint8_t*>(a.wide);
+    type = KernelKv::bf16;
   }
-  return to;
+  if (type == KernelKv::f32 || a.num_queries <= kFewQueries) return {tile, type};
+  if (type == KernelKv::bf16) widen_floats<FloatCodes::bf16>(tile, first, end, a.tile);
+  else widen_floats<FloatCodes::f16>(tile, first, end, a.tile);
+  return {reinterpret_cast<const uint8_t*>(a.tile), KernelKv::f32};
 }
 
 // All `steps` of a tile as pairs of int16. Of int4, factors(k) gives the factors of steps k and k + 1.
 template <class Factors>
-inline void widen_integers(KernelKv type, const uint8_t* tile, const uint8_t* next, int32_t steps, Factors factors,
-                           int16_t* to) {
+inline void widen_integers(KernelKv type, const uint8_t* tile, int32_t steps, Factors factors, int16_t* to) {
   if (type == KernelKv::int8) {
     for (int32_t k = 0; k < steps; k += 2) {
-      if (k % 4 == 0) prefetch_next(next + k * kKvLanes, 64);
       h_store(to + k * kKvLanes, h_from_i8(tile + k * kKvLanes));
     }
     return;
   }
   for (int32_t k = 0; k < steps; k += 4) {
     H low, high;
-    if (k % 8 == 0) prefetch_next(next + k * kKvLanes / 2, 64);
     h_two_from_u4(tile + k * kKvLanes / 2, &low, &high);
     h_store(to + k * kKvLanes, h_mul(low, factors(k)));
     h_store(to + (k + 2) * kKvLanes, h_mul(high, factors(k + 2)));
@@ -85,26 +87,70 @@ inline void widen_integers(KernelKv type, const uint8_t* tile, const uint8_t* ne
 }
 
 // sums[q] += steps [first, end) of a tile times x[q][step].
-template <int kQueries>
-inline void add_float_steps(const float* tile, int32_t first, int32_t end, const float* x, int64_t stride, F* sums) {
-  F s[kQueries];
+template <FloatCodes kCodes, int kQueries>
+inline void add_float_steps(const uint8_t* tile, int32_t first, int32_t end, const float* x, int64_t stride, F* sums) {
+  constexpr int64_t kBytes = kKvLanes * code_bytes(kCodes);
+  F s[kQueries], even, odd;
   for (int q = 0; q < kQueries; ++q) s[q] = sums[q];
-  for (int32_t k = first; k < end; ++k) {
-    const F w = f_load(tile + k * kKvLanes);
-    for (int q = 0; q < kQueries; ++q) s[q] = f_fma(w, f_set1(x[q * stride + k]), s[q]);
+  int32_t k = first;
+  if constexpr (kCodes == FloatCodes::f32) {  // one step needs fewer registers
+    for (; k < end; ++k) {
+      even = f_load(reinterpret_cast<const float*>(tile + k * kBytes));
+      for (int q = 0; q < kQueries; ++q) s[q] = f_fma(even, f_set1(x[q * stride + k]), s[q]);
+    }
+    for (int q = 0; q < kQueries; ++q) sums[q] = s[q];
+    return;
+  }
+  if (k % 2 == 1) {
+    load_two<kCodes>(tile + (k - 1) * kBytes, &even, &odd);
+    for (int q = 0; q < kQueries; ++q) s[q] = f_fma(odd, f_set1(x[q * stride + k]), s[q]);
+    ++k;
+  }
+  for (; k + 2 <= end; k += 2) {
+    load_two<kCodes>(tile + k * kBytes, &even, &odd);
+    for (int q = 0; q < kQueries; ++q) s[q] = f_fma(even, f_set1(x[q * stride + k]), s[q]);
+    for (int q = 0; q < kQueries; ++q) s[q] = f_fma(odd, f_set1(x[q * stride + k + 1]), s[q]);
+  }
+  if (k < end) {
+    load_two<kCodes>(tile + k * kBytes, &even, &odd);
+    for (int q = 0; q < kQueries; ++q) s[q] = f_fma(even, f_set1(x[q * stride + k]), s[q]);
   }
   for (int q = 0; q < kQueries; ++q) sums[q] = s[q];
+}
+// For all queries: start(q) gives the sums of a query before, finish(q, sums) takes them.
+template <FloatCodes kCodes, int kAtOnce, class Start, class Finish>
+inline void float_products(const uint8_t* tile, int32_t first, int32_t end, const float* x, int64_t stride,
+                           int32_t num_queries, Start start, Finish finish) {
+  in_query_groups<kAtOnce>(num_queries, [&]<int kQueries>(int32_t q) {
+    F sums[kQueries];
+    for (int i = 0; i < kQueries; ++i) sums[i] = start(q + i);
+    add_float_steps<kCodes, kQueries>(tile, first, end, x + q * stride, stride, sums);
+    for (int i = 0; i < kQueries; ++i) finish(q + i, sums[i]);
+  });
+}
+template <class Start, class Finish>
+inline void float_products(FloatSteps steps, int32_t first, int32_t end, const float* x, int64_t stride,
+                           int32_t num_queries, Start start, Finish finish) {
+  auto run = [&]<FloatCodes kCodes, int kAtOnce>() {
+    float_products<kCodes, kAtOnce>(steps.tile, first, end, x, stride, num_queries, start, finish);
+  };
+  if (steps.type == KernelKv::f32) run.template operator()<FloatCodes::f32, kQueriesAtOnce>();
+  else if (steps.type == KernelKv::bf16) run.template operator()<FloatCodes::bf16, kPairsAtOnce>();
+  else run.template operator()<FloatCodes::f16, kPairsAtOnce>();
 }
 template <int kQueries>
 inline void add_integer_steps(const int16_t* tile, int32_t steps, const int16_t* x, int64_t stride, I* sums) {
   I s[kQueries];
   for (int q = 0; q < kQueries; ++q) s[q] = i_zero();
-  for (int32_t k = 0; k < steps; k += 2) {
-    const H w = h_load(tile + k * kKvLanes);
-    for (int q = 0; q < kQueries; ++q) {
-      int32_t pair;
-      memcpy(&pair, x + q * stride + k, 4);
-      s[q] = i_mac_pairs(s[q], w, pair);
+  constexpr int kUnrolled = 4;  // pairs: the loop costs as much as a product otherwise; steps are 16 n
+  for (int32_t k = 0; k < steps; k += 2 * kUnrolled) {
+    for (int j = 0; j < kUnrolled; ++j) {
+      const H w = h_load(tile + (k + 2 * j) * kKvLanes);
+      for (int q = 0; q < kQueries; ++q) {
+        int32_t pair;
+        memcpy(&pair, x + q * stride + k + 2 * j, 4);
+        s[q] = i_mac_pairs(s[q], w, pair);
+      }
     }
   }
   for (int q = 0; q < kQueries; ++q) sums[q] = s[q];
@@ -123,12 +169,12 @@ inline void score_keys(const AttendBlock& a) {
   for (int32_t first = 0; first < kKvTokens; first += kKvLanes) {
     if (first >= a.end || first + kKvLanes <= a.first) continue;
     const uint8_t* tile = a.k + first / kKvLanes * tile_bytes;
-    const uint8_t* next = a.next_k + first / kKvLanes * tile_bytes;
+    prefetch_next(a.next_k + first / kKvLanes * tile_bytes, tile_bytes);
     const F scales = kv_has_scales(a.type) ? token_scales(a, a.k, first) : f_set1(1.0f);
     if (kv_is_integer(a.type)) {
-      widen_integers(a.type, tile, next, padded,
+      widen_integers(a.type, tile, padded,
                      [&](int32_t k) { return h_pairs_from_i8(factors + k / kKvGroup * kKvTokens + first); }, a.wide);
-      in_query_groups(a.num_queries, [&]<int kQueries>(int32_t q) {
+      in_query_groups<kIntegersAtOnce>(a.num_queries, [&]<int kQueries>(int32_t q) {
         I sums[kQueries];
         add_integer_steps<kQueries>(a.wide, padded, a.q_codes + q * padded, padded, sums);
         for (int i = 0; i < kQueries; ++i) {
@@ -138,15 +184,12 @@ inline void score_keys(const AttendBlock& a) {
       });
       continue;
     }
-    const float* wide = widen_floats(a.type, tile, next, 0, padded, a.tile);
-    in_query_groups(a.num_queries, [&]<int kQueries>(int32_t q) {
-      F sums[kQueries];
-      for (int i = 0; i < kQueries; ++i) sums[i] = f_set1(0.0f);
-      add_float_steps<kQueries>(wide, 0, padded, a.q + q * padded, padded, sums);
-      for (int i = 0; i < kQueries; ++i) {
-        f_store(a.scores + (q + i) * kKvTokens + first, kv_has_scales(a.type) ? f_mul(sums[i], scales) : sums[i]);
-      }
-    });
+    float_products(
+        float_steps(a, tile, 0, padded), 0, padded, a.q, padded, a.num_queries,
+        [](int32_t) { return f_set1(0.0f); },
+        [&](int32_t q, F sum) {
+          f_store(a.scores + q * kKvTokens + first, kv_has_scales(a.type) ? f_mul(sum, scales) : sum);
+        });
   }
 }
 
@@ -156,10 +199,21 @@ inline void set_outside(const AttendBlock& a, float* p, float value) {
   for (int32_t t = a.end; t < kKvTokens; ++t) p[t] = value;
 }
 
-// f_exp, but what is not finite becomes NaN and not an end of its range.
-inline F exp_or_nan(F x) { return f_add(f_exp(x), f_sub(x, x)); }
+constexpr float kExp2[5] = {0x1.62e42ap-1f, 0x1.ebf9bcp-3f, 0x1.c6b752p-5f, 0x1.3cea88p-7f, 0x1.5bba08p-10f};
 
-// scores := exp(scores - max), times the scales of the values; corrections := exp(old max - new max).
+// 2^x for x <= 0, 2^-126 below that, with a relative error of about 1e-7: the power of two of the nearest
+// integer times a polynomial of the rest (minimax over [-1/2, 1/2], 2^0 exact). A NaN stays one: the
+// second operand of f_max is what it gives then.
+inline F exp2_of(F x) {
+  x = f_max(f_set1(-126.0f), x);
+  const F n = f_round(x), r = f_sub(x, n);
+  F p = f_set1(kExp2[4]);
+  for (int i = 3; i >= 0; --i) p = f_fma(p, r, f_set1(kExp2[i]));
+  p = f_fma(p, r, f_set1(1.0f));
+  return f_mul(p, f_exp2i(i_from_f(n)));
+}
+
+// scores := 2^(scores - max), times the scales of the values; corrections := 2^(old max - new max).
 inline void soften_scores(const AttendBlock& a) {
   const bool ragged = a.first > 0 || a.end < kKvTokens;
   for (int32_t q = 0; q < a.num_queries; ++q) {
@@ -170,7 +224,7 @@ inline void soften_scores(const AttendBlock& a) {
     a.max[q] = top > old ? top : old;
     a.corrections[q] = old - a.max[q];
   }
-  for (int32_t q = 0; q < a.num_queries; q += 16) f_store(a.corrections + q, f_exp(f_load(a.corrections + q)));
+  for (int32_t q = 0; q < a.num_queries; q += 16) f_store(a.corrections + q, exp2_of(f_load(a.corrections + q)));
   F low_scales = f_set1(1.0f), high_scales = low_scales;
   if (kv_has_scales(a.type)) {
     low_scales = token_scales(a, a.v, 0);
@@ -180,7 +234,7 @@ inline void soften_scores(const AttendBlock& a) {
     float* p = a.scores + q * kKvTokens;
     float* sums = a.sums + q * kKvLanes;
     const F shift = f_set1(a.max[q]);
-    F low = exp_or_nan(f_sub(f_load(p), shift)), high = exp_or_nan(f_sub(f_load(p + 16), shift));
+    F low = exp2_of(f_sub(f_load(p), shift)), high = exp2_of(f_sub(f_load(p + 16), shift));
     f_store(p, low);
     f_store(p + 16, high);
     if (ragged) {
@@ -218,11 +272,11 @@ inline void add_values(const AttendBlock& a) {
   const int64_t tile_bytes = kv_tile_bytes(a.type, kKvTokens);
   for (int32_t at = 0; at < padded; at += kKvLanes) {
     const uint8_t* tile = a.v + at / kKvLanes * tile_bytes;
-    const uint8_t* next = a.next_v + at / kKvLanes * tile_bytes;
+    prefetch_next(a.next_v + at / kKvLanes * tile_bytes, tile_bytes);
     float* out = a.out + at;
     if (kv_is_integer(a.type)) {
       const uint8_t* factors = a.v + kv_factors_at(a.type, a.head_dim) + at / kKvGroup * kKvTokens;
-      widen_integers(a.type, tile, next, kKvTokens,
+      widen_integers(a.type, tile, kKvTokens,
                      [&](int32_t t) {
                        const int16_t pair[2] = {static_cast<int8_t>(factors[t]), static_cast<int8_t>(factors[t + 1])};
                        int32_t both;
@@ -230,7 +284,7 @@ inline void add_values(const AttendBlock& a) {
                        return h_set1(both);
                      },
                      a.wide);
-      in_query_groups(a.num_queries, [&]<int kQueries>(int32_t q) {
+      in_query_groups<kIntegersAtOnce>(a.num_queries, [&]<int kQueries>(int32_t q) {
         I sums[kQueries];
         add_integer_steps<kQueries>(a.wide, kKvTokens, a.p_codes + q * kKvTokens, kKvTokens, sums);
         for (int i = 0; i < kQueries; ++i) {
@@ -241,15 +295,10 @@ inline void add_values(const AttendBlock& a) {
       });
       continue;
     }
-    const float* wide = widen_floats(a.type, tile, next, a.first, a.end, a.tile);
-    in_query_groups(a.num_queries, [&]<int kQueries>(int32_t q) {
-      F sums[kQueries];
-      for (int i = 0; i < kQueries; ++i) {
-        sums[i] = f_mul(f_load(out + (q + i) * padded), f_set1(a.corrections[q + i]));
-      }
-      add_float_steps<kQueries>(wide, a.first, a.end, a.scores + q * kKvTokens, kKvTokens, sums);
-      for (int i = 0; i < kQueries; ++i) f_store(out + (q + i) * padded, sums[i]);
-    });
+    float_products(
+        float_steps(a, tile, a.first, a.end), a.first, a.end, a.scores, kKvTokens, a.num_queries,
+        [&](int32_t q) { return f_mul(f_load(out + q * padded), f_set1(a.corrections[q])); },
+        [&](int32_t q, F sum) { f_store(out + q * padded, sum); });
   }
 }
 

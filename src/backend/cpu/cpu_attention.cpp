@@ -45,8 +45,8 @@ struct Queries {
   }
 };
 
-// What is known of one query after some keys: [padded] sums of exp(s - max) v, then max, then the sum of
-// exp(s - max); a sum of 0 says that there were no keys.
+// What is known of one query after some keys: [padded] sums of 2^(s - max) v, then max, then the sum of
+// 2^(s - max); a sum of 0 says that there were no keys.
 int64_t partial_floats(int32_t head_dim) { return kv_padded(head_dim) + 2; }
 
 void merge_partials(const float* from, float* to, int64_t count, int32_t head_dim) {
@@ -58,7 +58,7 @@ void merge_partials(const float* from, float* to, int64_t count, int32_t head_di
       continue;
     }
     const float top = std::max(to[padded], from[padded]);
-    const float old_factor = std::exp(to[padded] - top), new_factor = std::exp(from[padded] - top);
+    const float old_factor = std::exp2(to[padded] - top), new_factor = std::exp2(from[padded] - top);
     for (int32_t d = 0; d < padded; ++d) to[d] = to[d] * old_factor + from[d] * new_factor;
     to[padded] = top;
     to[padded + 1] = to[padded + 1] * old_factor + from[padded + 1] * new_factor;
@@ -110,18 +110,19 @@ class BlockAttention {
     s_.scores.resize(n * kKvTokens);
     s_.corrections.assign(n16, 0.0f);
     s_.tile.resize(tile);
+    s_.wide.resize(tile);
     const bool integer = kv_is_integer(cache_.type);
     if (integer) {
       s_.q_codes.assign(n * wide, 0);
       s_.q_scales.resize(n);
       s_.p_codes.resize(n * kKvTokens);
       s_.p_scales.resize(n);
-      s_.wide.resize(tile);
     }
+    const float scale = queries.scale * 1.44269504088896341f;  // scores in powers of two
     for (int32_t i = 0; i < queries.count(); ++i) {
       const float* from = queries.at(queries.from, i, cache_.head_dim);
       float* q = &s_.q[at(i, padded_)];
-      for (int32_t d = 0; d < cache_.head_dim; ++d) q[d] = from[d] * queries.scale;
+      for (int32_t d = 0; d < cache_.head_dim; ++d) q[d] = from[d] * scale;
       if (cache_.type == KernelKv::int4) rotate_head({q, static_cast<size_t>(cache_.head_dim)});
       if (integer) quantize_query(q, &s_.q_codes[at(i, padded_)], &s_.q_scales[static_cast<size_t>(i)]);
     }
@@ -187,12 +188,12 @@ class BlockAttention {
     a.scores = s_.scores.data();
     a.corrections = s_.corrections.data();
     a.tile = s_.tile.data();
+    a.wide = s_.wide.data();
     if (kv_is_integer(cache_.type)) {
       a.q_codes = &s_.q_codes[at(query, padded_)];
       a.q_scales = &s_.q_scales[static_cast<size_t>(query)];
       a.p_codes = s_.p_codes.data();
       a.p_scales = s_.p_scales.data();
-      a.wide = s_.wide.data();
     }
     kernels_.attend_block(a);
   }

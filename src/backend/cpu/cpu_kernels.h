@@ -24,7 +24,8 @@ enum class KernelActivation : uint8_t { silu, gelu_erf, gelu_tanh };
 enum class PeakUnit : uint8_t { float_fma, int8_dot };
 
 // One block of keys and values of one KV head against all queries that see its keys [first, end): one step
-// of softmax(q K) V that never looks back (Milakov and Gimelshein 2018).
+// of softmax(q K) V that never looks back (Milakov and Gimelshein 2018). Scores are in powers of two: q comes
+// times log2(e).
 struct AttendBlock {
   KernelKv type;
   int32_t head_dim;
@@ -34,18 +35,18 @@ struct AttendBlock {
   const uint8_t* next_v;
   int32_t first, end;        // 0 <= first < end <= 32
   int32_t num_queries;
-  const float* q;            // [num_queries][padded], times the scale of the scores; integer types do not read it
+  const float* q;            // [num_queries][padded], times the scale of the scores and log2(e); not read by integer types
   const int16_t* q_codes;    // integer types: the same in 16 bits, so small that a product fits 32
   const float* q_scales;     // [num_queries]
-  float* out;                // [num_queries][padded], running sum of exp(s - max) v
+  float* out;                // [num_queries][padded], running sum of 2^(s - max) v
   float* max;                // [num_queries], of the scores so far; -3e38 before the first
-  float* sums;               // [num_queries][16]: of exp(s - max), in lanes
+  float* sums;               // [num_queries][16]: of 2^(s - max), in lanes
   float* scores;             // scratch: [num_queries][32]
   float* corrections;        // scratch: [num_queries rounded up to 16]
   int16_t* p_codes;          // scratch of integer types: [num_queries][32]
   float* p_scales;           // scratch of integer types: [num_queries]
   float* tile;               // scratch: [max(padded, 32)][16]
-  int16_t* wide;             // scratch of integer types: as many
+  int16_t* wide;             // scratch: as many
 };
 
 struct CpuKernels {

@@ -82,7 +82,7 @@ alignas(16) constexpr uint8_t kE4m3SmallHigh[16] = {0x00, 0x3B, 0x3B, 0x3B, 0x3C
                                                     0x3C, 0x3C, 0x3C, 0x3C, 0x3C, 0x3C, 0x3C, 0x3C};
 alignas(16) constexpr uint8_t kE4m3SmallLow[16] = {0x00, 0x10, 0xA0, 0xF0, 0x40, 0x70, 0x20, 0x10,
                                                    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00};
-inline void f_two_from_e4m3(const uint8_t* p, F* even, F* odd) {
+inline void words_from_e4m3(const uint8_t* p, __m256i* lo, __m256i* hi) {
   auto table = [](const uint8_t* t) { return _mm256_broadcastsi128_si256(load_128(t)); };
   const __m256i codes = load_256(p);
   // Bit 7 of the index is set from magnitude 16 on, and the shuffle then gives 0.
@@ -93,7 +93,19 @@ inline void f_two_from_e4m3(const uint8_t* p, F* even, F* odd) {
   const __m256i low = _mm256_xor_si256(
       _mm256_and_si256(_mm256_slli_epi16(codes, 4), _mm256_set1_epi8(static_cast<char>(0xF0))),
       _mm256_shuffle_epi8(table(kE4m3SmallLow), small));
-  f_two_from_words(_mm256_unpacklo_epi8(low, high), _mm256_unpackhi_epi8(low, high), even, odd);
+  *lo = _mm256_unpacklo_epi8(low, high);
+  *hi = _mm256_unpackhi_epi8(low, high);
+}
+inline void f_two_from_e4m3(const uint8_t* p, F* even, F* odd) {
+  __m256i lo, hi;
+  words_from_e4m3(p, &lo, &hi);
+  f_two_from_words(lo, hi, even, odd);
+}
+inline void words_from_e4m3(const uint8_t* p, int16_t* to) {
+  __m256i lo, hi;
+  words_from_e4m3(p, &lo, &hi);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), lo);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 16), hi);
 }
 inline F f_from_i(I a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 

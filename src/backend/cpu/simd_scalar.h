@@ -45,7 +45,12 @@ inline F f_max(F a, F b) { BISE_LANES a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]
 inline F f_min(F a, F b) { BISE_LANES a.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i]; return a; }
 inline F f_abs(F a) { BISE_LANES a.v[i] = __builtin_fabsf(a.v[i]); return a; }
 inline F f_round(F a) { BISE_LANES a.v[i] = __builtin_rintf(a.v[i]); return a; }
-inline I i_from_f(F a) { I r; BISE_LANES r.v[i] = static_cast<int32_t>(a.v[i]); return r; }
+// Toward zero; INT32_MIN for what is out of range or not a number.
+inline I i_from_f(F a) {
+  I r;
+  BISE_LANES r.v[i] = a.v[i] >= -0x1p31f && a.v[i] < 0x1p31f ? static_cast<int32_t>(a.v[i]) : INT32_MIN;
+  return r;
+}
 // 2^a for integers a in [-126, 127].
 inline F f_exp2i(I a) {
   F r;
@@ -142,6 +147,17 @@ inline I i_mac_signed(I sum, B codes, int32_t quad) {
 inline H h_load(const int16_t* p) { H r; memcpy(r.v, p, 64); return r; }
 inline void h_store(int16_t* p, H a) { memcpy(p, a.v, 64); }
 inline H h_from_i8(const uint8_t* p) { H r; BISE_WORDS r.v[i] = static_cast<int8_t>(p[i]); return r; }
+// Two steps of an E4M3 tile (see f_two_from_e4m3) as those of a BF16 tile.
+inline void words_from_e4m3(const uint8_t* p, int16_t* to) {
+  F even, odd;
+  f_two_from_e4m3(p, &even, &odd);
+  BISE_LANES {
+    uint32_t bits[2];
+    memcpy(bits, &even.v[i], 4);
+    memcpy(bits + 1, &odd.v[i], 4);
+    for (int j = 0; j < 2; ++j) to[2 * i + j] = static_cast<int16_t>(bits[j] >> 16);
+  }
+}
 // The nibbles of 32 bytes, less 8.
 inline void h_two_from_u4(const uint8_t* p, H* low, H* high) {
   BISE_WORDS {
