@@ -13,9 +13,7 @@ namespace {
 constexpr uint64_t kMaxConfigBytes = uint64_t{16} << 20;
 
 KvDType kv_dtype(const CommonOptions& options) {
-  if (options.kv_cache_dtype == "f16") return KvDType::f16;
-  if (options.kv_cache_dtype == "f32") return KvDType::f32;
-  if (options.kv_cache_dtype == "bf16") return KvDType::bf16;
+  if (const auto type = kv_type_of(options.kv_cache_dtype)) return *type;
   return options.precision == "reference" ? KvDType::f32 : KvDType::bf16;
 }
 

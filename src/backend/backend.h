@@ -14,6 +14,7 @@
 #include <string>
 
 #include "backend/buffer.h"
+#include "backend/kv_type.h"
 #include "backend/weight.h"
 #include "backend/weight_plan.h"
 #include "base/error.h"
@@ -24,7 +25,6 @@ enum class Precision {
   fast,       // int8 activations for integer formats; float sums
   reference,  // float32 activations, decoded weights and at least float32 sums; KV in float32
 };
-enum class KvDType : uint8_t { bf16, f16, f32 };
 enum class Activation : uint8_t { silu, gelu_erf, gelu_tanh };
 
 struct BackendOptions {
@@ -36,8 +36,8 @@ struct BackendOptions {
   bool fp8_static_activations = false;
 };
 
-// K and V of one layer in blocks. A slot is block * block_size + offset in block. In each block the
-// order is [kv_head][offset][head_dim], for K and V each.
+// K and V of one layer in blocks. A slot is block * block_size + offset in block. K and V of a block have
+// kv_token_bytes() for each of its tokens and KV heads; their order is the backend's own.
 struct KvLayerView {
   void* k = nullptr;
   void* v = nullptr;
@@ -120,7 +120,8 @@ class Backend {
   // y = x W^T, or y += x W^T. x [tokens, columns], y [tokens, rows].
   virtual void matmul(const Weight& weight, MatrixView x, MatrixView y, bool accumulate = false) = 0;
   virtual void rope(const RopeArgs& args) = 0;
-  // Stores the K and V parts of qkv [tokens, (num_heads + 2 kv_heads) * head_dim] at slots[i].
+  // Stores the K and V parts of qkv [tokens, (num_heads + 2 kv_heads) * head_dim] at slots[i], in the
+  // cache's type.
   virtual void store_kv(MatrixView qkv, int32_t num_heads, std::span<const int32_t> slots,
                         const KvLayerView& kv) = 0;
   // Causal attention over the block tables.

@@ -103,7 +103,7 @@ class CpuBackend : public Backend {
   }
   void store_kv(MatrixView qkv, int32_t num_heads, std::span<const int32_t> slots,
                 const KvLayerView& kv) override {
-    cpu_store_kv(kernels_, qkv, num_heads, slots, kv);
+    cpu_store_kv(pool_, qkv, num_heads, slots, kv);
   }
   void attention(const AttentionArgs& args) override {
     cpu_attention(kernels_, pool_, attention_scratch_, args);

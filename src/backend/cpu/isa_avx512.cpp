@@ -16,13 +16,14 @@ namespace {
 using namespace simd_avx512;
 #include "backend/cpu/linear.inl"
 #include "backend/cpu/elementwise.inl"
+#include "backend/cpu/attention.inl"
 #include "backend/cpu/peak.inl"
 
 }  // namespace
 
 const CpuKernels kAvx512Kernels = {
     "avx512",   linear_float, linear_int, dot,       quantize_row, rms_norm, gated_activation,
-    rope,      kv_to_f32,    f32_to_kv,  attend_block, peak,
+    rope,      attend_block, peak,
 };
 
 }  // namespace bise

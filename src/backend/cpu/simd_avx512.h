@@ -15,6 +15,7 @@ struct F { __m512 v; };
 struct I { __m512i v; };
 struct B { __m512i v; };
 struct D { __m512i v; };  // int32: VNNI adds four products at once
+struct H { __m512i v; };
 
 inline __m256i load_256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 inline __m128i load_128(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
@@ -65,7 +66,7 @@ alignas(16) constexpr uint8_t kE4m3SmallHigh[16] = {0x00, 0x3B, 0x3B, 0x3B, 0x3C
                                                     0x3C, 0x3C, 0x3C, 0x3C, 0x3C, 0x3C, 0x3C, 0x3C};
 alignas(16) constexpr uint8_t kE4m3SmallLow[16] = {0x00, 0x10, 0xA0, 0xF0, 0x40, 0x70, 0x20, 0x10,
                                                    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00};
-inline void f_two_from_e4m3(const uint8_t* p, F* even, F* odd) {
+inline __m512i words_from_e4m3(const uint8_t* p) {
   auto table = [](const uint8_t* t) { return _mm256_broadcastsi128_si256(load_128(t)); };
   const __m256i codes = load_256(p);
   // Bit 7 of the index is set from magnitude 16 on, and the shuffle then gives 0.
@@ -76,9 +77,11 @@ inline void f_two_from_e4m3(const uint8_t* p, F* even, F* odd) {
   const __m256i low = _mm256_xor_si256(
       _mm256_and_si256(_mm256_slli_epi16(codes, 4), _mm256_set1_epi8(static_cast<char>(0xF0))),
       _mm256_shuffle_epi8(table(kE4m3SmallLow), small));
-  f_two_from_words(_mm512_inserti64x4(_mm512_castsi256_si512(_mm256_unpacklo_epi8(low, high)),
-                                      _mm256_unpackhi_epi8(low, high), 1), even, odd);
+  return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_unpacklo_epi8(low, high)),
+                            _mm256_unpackhi_epi8(low, high), 1);
 }
+inline void f_two_from_e4m3(const uint8_t* p, F* even, F* odd) { f_two_from_words(words_from_e4m3(p), even, odd); }
+inline void words_from_e4m3(const uint8_t* p, int16_t* to) { _mm512_storeu_si512(to, words_from_e4m3(p)); }
 inline F f_from_i(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
 
 inline I i_zero() { return {_mm512_setzero_si512()}; }
@@ -119,6 +122,27 @@ inline I i_mac_signed(I sum, B codes, int32_t quad) {
   __m512i x = _mm512_set1_epi32(quad);
   __m512i signed_x = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(codes.v), _mm512_setzero_si512(), x);
   return {_mm512_dpbusd_epi32(sum.v, _mm512_abs_epi8(codes.v), signed_x)};
+}
+
+inline H h_load(const int16_t* p) { return {_mm512_loadu_si512(p)}; }
+inline void h_store(int16_t* p, H a) { _mm512_storeu_si512(p, a.v); }
+inline H h_from_i8(const uint8_t* p) { return {_mm512_cvtepi8_epi16(load_256(p))}; }
+inline void h_two_from_u4(const uint8_t* p, H* low, H* high) {
+  // A byte and zero: the bytes of each 16 are in the lower halves of their words.
+  const __m512i words = _mm512_and_si512(_mm512_cvtepi8_epi16(load_256(p)), _mm512_set1_epi16(0xFF));
+  const __m512i eight = _mm512_set1_epi16(8);
+  low->v = _mm512_sub_epi16(_mm512_and_si512(words, _mm512_set1_epi16(15)), eight);
+  high->v = _mm512_sub_epi16(_mm512_srli_epi16(words, 4), eight);
+}
+inline H h_pairs_from_i8(const uint8_t* p) {
+  const __m512i x = _mm512_cvtepi8_epi32(load_128(p));
+  return {_mm512_or_si512(_mm512_and_si512(x, _mm512_set1_epi32(0xFFFF)), _mm512_slli_epi32(x, 16))};
+}
+inline H h_set1(int32_t pair) { return {_mm512_set1_epi32(pair)}; }
+inline H h_mul(H a, H b) { return {_mm512_mullo_epi16(a.v, b.v)}; }
+inline I i_mac_pairs(I sum, H a, int32_t pair) { return {_mm512_dpwssd_epi32(sum.v, a.v, _mm512_set1_epi32(pair))}; }
+inline void i_store_i16(int16_t* p, I a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(a.v));
 }
 
 inline float f_reduce_add(F a) {
