@@ -325,7 +325,7 @@ Result<void> CpuBackend::streamed_product(const StreamedWeight& weight, MatrixVi
 Result<void> CpuBackend::streamed_tiles(const WeightSegment& s, int64_t first, int64_t rows, MatrixView x,
                                         MatrixView y, bool accumulate) {
   const bool in_panels = panels_.takes(*s.tiles, x.rows);
-  const uint64_t bytes = s.tile_bytes * static_cast<uint64_t>(in_panels ? CpuPanels::most_tiles() : 1);
+  const uint64_t bytes = s.tile_bytes * static_cast<uint64_t>(in_panels ? CpuPanels::kFewTiles : 1);
   for (Buffer& tile : tiles_) {
     if (tile.bytes() < bytes) tile = TRY(allocate_host(bytes, "packed tiles"));
   }

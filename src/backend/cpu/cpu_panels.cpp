@@ -46,8 +46,6 @@ struct CpuPanels::Block {
 CpuPanels::CpuPanels(const PanelKernels* kernels, ThreadPool& pool)
     : kernels_(kernels), pool_(pool), scratch_(static_cast<size_t>(pool.num_threads())) {}
 
-int64_t CpuPanels::most_tiles() { return kBlockTiles; }
-
 bool CpuPanels::takes(const TileFormat& tiles, int64_t rows) const {
   return kernels_ != nullptr && rows >= (tiles.integer ? kIntegerRows : kFloatRows);
 }
@@ -88,7 +86,8 @@ Result<void> CpuPanels::multiply(const WeightSegment& segment, int64_t first, in
                                  const Tiles& tiles, MatrixView y, bool accumulate) {
   const int64_t threads = pool_.num_threads(), runs = ceil_of(rows_, kTileRows);
   const int64_t block_tiles =
-      std::clamp<int64_t>(round_up_to(ceil_of(count, threads * kBlocksPerThread), 2), 2, kBlockTiles);
+      std::clamp<int64_t>(round_up_to(ceil_of(count, threads * kBlocksPerThread), 2), 2,
+                          split == Split::tiles ? kFewTiles : kBlockTiles);
   const int64_t blocks = ceil_of(count, block_tiles);
   int64_t shares = 1;  // of the rows
   if (split == Split::tiles_and_rows && blocks < threads) shares = std::min(ceil_of(threads, blocks), ceil_of(runs, 2));

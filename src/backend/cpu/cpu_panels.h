@@ -29,16 +29,15 @@ class CpuPanels {
   // x for the products that follow, rounded to BF16. Error: no memory.
   Result<void> set_input(MatrixView x);
 
-  // Tiles [first, first + count) of a segment, one behind the other; null ends the worker's part. Called
-  // once for every tile of a product unless the rows are split too.
+  // Tiles [first, first + count) of a segment, one behind the other; null ends the worker's part.
   using Tiles = std::function<const uint8_t*(int64_t first, int64_t count, int worker)>;
+  // `tiles`: asked for at most kFewTiles at a time, and once for each.
   enum class Split { tiles, tiles_and_rows };
+  static constexpr int64_t kFewTiles = 4;
   // y = x W^T, or y += x W^T, for tiles [first, first + count) of the segment. Rows of x are split among
   // threads when there are fewer blocks of tiles than threads. Error: no memory.
   Result<void> multiply(const WeightSegment& segment, int64_t first, int64_t count, Split split,
                         const Tiles& tiles, MatrixView y, bool accumulate);
-  // Most tiles that Tiles is asked for at a time.
-  static int64_t most_tiles();
 
  private:
   struct Block;
