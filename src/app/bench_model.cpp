@@ -151,9 +151,8 @@ double ModelBench::step_bytes(const Engine& engine, int sequences, double tokens
 double ModelBench::measure_read() const {
   return measure_read_bandwidth(session_->backend->num_threads(), kPeakSeconds);
 }
-double ModelBench::measure_matrix_peak() const {
-  const MatrixPeak peak = session_->backend->measure_matrix_peak(kPeakSeconds);
-  return multiplies_int8() ? peak.int8_tops : peak.float_tflops;
+double ModelBench::measure_matrix_peak(int64_t rows) const {
+  return peak_of(session_->backend->measure_matrix_peak(kPeakSeconds), arithmetic(rows));
 }
 
 }  // namespace bise

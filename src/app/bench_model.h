@@ -46,8 +46,9 @@ class ModelBench {
   double step_bytes(const Engine& engine, int sequences, double tokens) const;
 
   double measure_read() const;         // GB/s
-  double measure_matrix_peak() const;  // TFLOP/s of the arithmetic of the model's products
-  bool multiplies_int8() const { return session_->backend->multiplies_int8(format_.weight); }
+  // What the model's products of so many rows multiply, and how fast the processor does that at most, TFLOP/s.
+  Arithmetic arithmetic(int64_t rows) const { return session_->backend->product_arithmetic(format_.weight, rows); }
+  double measure_matrix_peak(int64_t rows) const;
 
  private:
   ModelBench() = default;

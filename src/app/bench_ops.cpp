@@ -138,12 +138,14 @@ class OpsBench {
     const MatrixPeak peak = backend_->measure_matrix_peak(kSeconds);
     peak_.float_tflops = std::max(peak_.float_tflops, peak.float_tflops);
     peak_.int8_tops = std::max(peak_.int8_tops, peak.int8_tops);
+    peak_.bf16_tflops = std::max(peak_.bf16_tflops, peak.bf16_tflops);
+    peak_.matrix_int8_tops = std::max(peak_.matrix_int8_tops, peak.matrix_int8_tops);
   }
 
   // Times the op over and over and writes its row. `bytes` it must read and write, `flops` it does (0: it is
-  // not told), `int8`: in 8-bit integers.
+  // not told), of which kind.
   template <class Op>
-  Result<void> time(Json row, double bytes, double flops, bool int8, Op op) {
+  Result<void> time(Json row, double bytes, double flops, Arithmetic arithmetic, Op op) {
     constexpr int kMinRounds = 5;
     op();  // the first sets up scratch memory
     TRY(backend_->synchronize());
@@ -166,10 +168,10 @@ class OpsBench {
     row["read_gb_s"] = read_;
     row["read_share"] = share_of(row["gb_s"].get<double>(), read_);
     if (flops > 0) {
-      const double peak = int8 ? peak_.int8_tops : peak_.float_tflops;
+      const double peak = peak_of(peak_, arithmetic);
       row["tflops"] = share_of(flops, spread.median) / 1e12;
       row["matrix_peak_tflops"] = peak;
-      row["matrix_arithmetic"] = int8 ? "int8" : "float";
+      row["matrix_arithmetic"] = arithmetic_name(arithmetic);
       row["matrix_share"] = share_of(row["tflops"].get<double>(), peak);
     }
     return writer_.write(row);
@@ -206,7 +208,7 @@ class OpsBench {
                             {"rows", shape.rows}, {"columns", shape.columns}, {"tokens", tokens}};
           const double bytes = static_cast<double>(weights.bytes()) + floats(tokens, shape.rows + shape.columns);
           const double flops = 2.0 * static_cast<double>(tokens) * static_cast<double>(shape.rows) * static_cast<double>(shape.columns);
-          TRY(time(row, bytes, flops, backend_->multiplies_int8(weights.view()),
+          TRY(time(row, bytes, flops, backend_->product_arithmetic(weights.view(), tokens),
                    [&] { backend_->matmul(weights.next(), x.view(), y.view()); }));
         }
       }
@@ -226,7 +228,7 @@ class OpsBench {
         const Json row = {{"op", "embed"}, {"format", format->name}, {"layout", layout_name(format->layouts[0])},
                           {"rows", kRows}, {"columns", kColumns}, {"tokens", tokens}};
         const double bytes = static_cast<double>(weights.bytes()) / kRows * static_cast<double>(tokens) + floats(tokens, kColumns);
-        TRY(time(row, bytes, 0, false, [&] { backend_->embed(weights.next(), ids, out.view()); }));
+        TRY(time(row, bytes, 0, Arithmetic::float32, [&] { backend_->embed(weights.next(), ids, out.view()); }));
       }
     }
     return {};
@@ -282,7 +284,7 @@ class OpsBench {
     const double seen = static_cast<double>(context) - static_cast<double>(queries - 1) / 2;
     const double keys = static_cast<double>(rows) * seen;
     const double cache = 2.0 * static_cast<double>(sequences * context) * static_cast<double>(token_bytes);
-    return time(row, cache + floats(rows, 2 * kHeads * kHeadDim), 4.0 * kHeads * kHeadDim * keys, false,
+    return time(row, cache + floats(rows, 2 * kHeads * kHeadDim), 4.0 * kHeads * kHeadDim * keys, Arithmetic::float32,
                 [&] { backend_->attention(args); });
   }
 
@@ -293,11 +295,11 @@ class OpsBench {
     for (int64_t tokens : options_.tokens) {
       const Matrix x = TRY(Matrix::create(*backend_, tokens, kHidden)), out = TRY(Matrix::create(*backend_, tokens, kHidden));
       const Json norm = {{"op", "rms_norm"}, {"columns", kHidden}, {"tokens", tokens}};
-      TRY(time(norm, 2 * floats(tokens, kHidden), 0, false,
+      TRY(time(norm, 2 * floats(tokens, kHidden), 0, Arithmetic::float32,
                [&] { backend_->rms_norm(x.view(), ones, 1e-5f, out.view()); }));
       const Matrix wide = TRY(Matrix::create(*backend_, tokens, 2 * kFfn)), gated = TRY(Matrix::create(*backend_, tokens, kFfn));
       const Json gate = {{"op", "gated_activation"}, {"columns", kFfn}, {"tokens", tokens}};
-      TRY(time(gate, 3 * floats(tokens, kFfn), 0, false,
+      TRY(time(gate, 3 * floats(tokens, kFfn), 0, Arithmetic::float32,
                [&] { backend_->gated_activation(wide.view(), Activation::silu, gated.view()); }));
     }
     return {};
@@ -321,7 +323,8 @@ Result<void> list_formats(const OpsOptions& options, const std::string& isa, Row
     TRY(writer.write({{"format", format.name}, {"layout", layout_name(format.layouts[0])}, {"isa", backend->isa()},
                       {"stored_bits", 8.0 * static_cast<double>(weights.stored_bytes()) / (kRows * kColumns)},
                       {"kernel_bits", 8.0 * static_cast<double>(weights.bytes()) / (kRows * kColumns)},
-                      {"matrix_arithmetic", backend->multiplies_int8(weights.view()) ? "int8" : "float"}}));
+                      {"matrix_arithmetic", arithmetic_name(backend->product_arithmetic(weights.view(), 1))},
+                      {"prefill_arithmetic", arithmetic_name(backend->product_arithmetic(weights.view(), 512))}}));
   }
   return {};
 }
@@ -333,7 +336,8 @@ Result<int> bench_ops(OpsOptions options) {
                   {"gb_s", "GB/s", 2, 8}, {"read_share", "share", 3, 6}, {"tflops", "TFLOP/s", 4, 8}, {"matrix_share", "share", 3, 6}},
                  options.json);
   RowWriter formats({{"format", "format", 0, -9}, {"layout", "layout", 0, -6}, {"isa", "isa", 0, -7}, {"stored_bits", "stored bits", 2, 11},
-                     {"kernel_bits", "in memory", 2, 9}, {"matrix_arithmetic", "products", 0, -8}}, options.json);
+                     {"kernel_bits", "in memory", 2, 9}, {"matrix_arithmetic", "products", 0, -8},
+                     {"prefill_arithmetic", "512 rows", 0, -8}}, options.json);
   for (const std::string& isa : options.isas) {
     if (options.list) {
       TRY(list_formats(options, isa, formats));

@@ -62,7 +62,7 @@ void add_prefill(Json& row, const ModelBench& bench, int64_t tokens, int batch, 
   add_spread(row, "prefill", rounds.rates(static_cast<double>(tokens * batch)));
   row["prefill_tflops"] = rounds.best / 1e12;
   row["matrix_peak_tflops"] = rounds.peak();
-  row["matrix_arithmetic"] = bench.multiplies_int8() ? "int8" : "float";
+  row["matrix_arithmetic"] = arithmetic_name(bench.arithmetic(tokens * batch));
   row["prefill_share"] = share_of(rounds.best / 1e12, rounds.peak());
 }
 void add_decode(Json& row, int64_t steps, int batch, const Rounds& rounds) {
@@ -79,7 +79,7 @@ Result<void> prefill_round(const ModelBench& bench, Engine& engine, int64_t toke
   const ModelBench::Running running = TRY(bench.prefill(engine, batch, tokens, 0));
   bench.finish(engine, running);
   rounds.add(running.prompt_seconds, batch * prefill_flops(bench.config(), tokens));
-  rounds.peaks.push_back(bench.measure_matrix_peak());
+  rounds.peaks.push_back(bench.measure_matrix_peak(tokens * batch));
   return {};
 }
 // One round of `steps` steps of sequences that run.

@@ -57,6 +57,11 @@ void add_compute_options(CLI::App& command, CommonOptions& options) {
       ->check(CLI::IsMember({"fast", "reference"}))
       ->envname("BISE_PRECISION")
       ->capture_default_str();
+  command
+      .add_flag("--deterministic", options.deterministic,
+                "the same bits for a token in a prompt of any length, in chunks and in any company, also where "
+                "a matrix unit (AMX) would be faster")
+      ->envname("BISE_DETERMINISTIC");
   command.add_option("--backend", options.backend, "where the model runs")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->envname("BISE_BACKEND")

@@ -237,7 +237,7 @@ class Bench(Case):
                                                 ("q.gguf", ("--format", "Q4_K"), "Q4_K", "int8")):
             path, made = self.make(name, *options)
             self.assertEqual(made["bytes"], json.loads(bise("inspect", path, "--json")[1])["bytes"])
-            row, = self.rows("run", path, "--prefill", 8, "--decode", 2, "--reps", 1, "--batch", 3)
+            row, = self.rows("run", path, "--prefill", 8, "--decode", 2, "--reps", 1, "--batch", 3, "--deterministic")
             self.assertEqual((row["format"], row["matrix_arithmetic"], row["batch"]), (form, arithmetic, 3))
 
     def test_rows_over_contexts_lengths_and_batches(self):

@@ -66,7 +66,7 @@ TEST(cpu_backend, an_unknown_instruction_set_is_refused_with_the_names_of_the_kn
     ASSERT_FALSE(backend.has_value()) << name;
     EXPECT_EQ(backend.error().code(), ErrorCode::invalid_argument);
     EXPECT_EQ(backend.error().message(),
-              std::string("--isa: found \"") + name + "\", expected auto, scalar, avx2 or avx512");
+              std::string("--isa: found \"") + name + "\", expected auto, scalar, avx2, avx512 or amx");
   }
 }
 
@@ -335,6 +335,7 @@ std::vector<const CpuKernels*> every_kernel_table() {
 #if defined(__x86_64__)
   if (detect_cpu_features().supports(IsaLevel::avx2)) tables.push_back(&kAvx2Kernels);
   if (detect_cpu_features().supports(IsaLevel::avx512)) tables.push_back(&kAvx512Kernels);
+  if (detect_cpu_features().supports(IsaLevel::amx)) tables.push_back(&kAmxKernels);
 #endif
   return tables;
 }
@@ -382,11 +383,11 @@ TEST(cpu_backend, integer_formats_multiply_integers_but_not_at_reference_precisi
   const RandomWeights integers({{FormatId::q4_k, 16}, {FormatId::q8_0, 16}}, 256, kSeed);
   const RandomWeights floats({{FormatId::bf16, 16}, {FormatId::fp8_e4m3, 16}}, 256, kSeed);
   for (auto& backend : every_backend()) {
-    for (const WeightView& view : integers.views()) EXPECT_TRUE(backend->multiplies_int8(view));
-    for (const WeightView& view : floats.views()) EXPECT_FALSE(backend->multiplies_int8(view));
+    for (const WeightView& view : integers.views()) EXPECT_EQ(backend->product_arithmetic(view, 1), Arithmetic::int8);
+    for (const WeightView& view : floats.views()) EXPECT_EQ(backend->product_arithmetic(view, 1), Arithmetic::float32);
   }
   for (auto& backend : every_backend(reference)) {
-    for (const WeightView& view : integers.views()) EXPECT_FALSE(backend->multiplies_int8(view));
+    for (const WeightView& view : integers.views()) EXPECT_EQ(backend->product_arithmetic(view, 512), Arithmetic::float32);
   }
 }
 

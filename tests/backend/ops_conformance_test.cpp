@@ -27,6 +27,7 @@ std::unique_ptr<Backend> make_backend(const std::string& isa, Precision precisio
   BackendOptions options;
   options.num_threads = num_threads;
   options.precision = precision;
+  options.row_invariant = true;  // the matrix unit's other arithmetic has tests of its own (cpu_panels_test)
   if (isa == kEmulated) return create_cpu_backend_with(kEmulatedAvx512Kernels, options);
   options.isa = isa;
   return create_cpu_backend(options).value();

@@ -229,7 +229,7 @@ class ReferenceBackend : public Backend {
   }
   Result<void> synchronize() override { return {}; }
   MatrixPeak measure_matrix_peak(double) override { return {}; }  // it is in nobody's race
-  bool multiplies_int8(const WeightView&) const override { return false; }
+  Arithmetic product_arithmetic(const WeightView&, int64_t) const override { return Arithmetic::float32; }
 
  private:
   static const float* row(const Weight& weight, int64_t r) {

@@ -2,6 +2,7 @@
 //
 // Every output of a product is summed along the columns in one fixed order, whatever the number of
 // tokens: a row of y depends on its row of x alone, bit for bit, and every table gives the same bits.
+// (Panels have an arithmetic of their own: panel_kernels.h.)
 #pragma once
 
 #include <stdint.h>
@@ -49,6 +50,8 @@ struct AttendBlock {
   int16_t* wide;             // scratch: as many
 };
 
+struct PanelKernels;
+
 struct CpuKernels {
   const char* name;
 
@@ -73,11 +76,14 @@ struct CpuKernels {
   // the operations done (a product and its addition are two). `sink` [16] gives the numbers, small
   // and not zero, and takes the sums.
   double (*peak)(PeakUnit unit, int64_t steps, float* sink);
+  // Products of many rows on a matrix unit; null where there is none.
+  const PanelKernels* panels = nullptr;
 };
 
 // Each is defined by its isa_*.cpp.
 extern const CpuKernels kScalarKernels;
 extern const CpuKernels kAvx2Kernels;
 extern const CpuKernels kAvx512Kernels;
+extern const CpuKernels kAmxKernels;  // kAvx512Kernels with panels; in isa_avx512.cpp
 
 }  // namespace bise

@@ -14,7 +14,9 @@ namespace bise {
 namespace {
 
 using namespace simd_avx2;
-#include "backend/cpu/linear.inl"
+#include "backend/cpu/tile_codes.inl"
+#include "backend/cpu/linear_float.inl"
+#include "backend/cpu/linear_int.inl"
 #include "backend/cpu/elementwise.inl"
 #include "backend/cpu/attention.inl"
 #include "backend/cpu/peak.inl"

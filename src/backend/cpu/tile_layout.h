@@ -105,6 +105,10 @@ constexpr int header_bytes(const IntTile& t) {
                    : t.minimum == Minimum::zero_point ? kTileRows
                                                       : 0);
 }
+// What the codes of the table formats stand for: of e2m1 twice the value plus 12.
+alignas(16) constexpr uint8_t kE2m1Codes[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+alignas(16) constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+
 // Where block `block` starts in a tile; the header of its group comes before the group's first block.
 constexpr int64_t block_start(const IntTile& t, int64_t block) {
   return (block / t.group_blocks + 1) * header_bytes(t) + block * block_bytes(t.codes, t.block_scales);
