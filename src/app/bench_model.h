@@ -46,6 +46,10 @@ class ModelBench {
   double step_bytes(const Engine& engine, int sequences, double tokens) const;
 
   double measure_read() const;         // GB/s
+  // Of weights that stream, so far; and the disk's own rate where they lie, GB/s (0: nothing streams).
+  StreamStats stream_stats() const { return session_->backend->stream_stats(); }
+  bool streams() const { return session_->model->memory_plan().streams; }
+  double measure_disk() const;
   double measure_matrix_peak() const;  // TFLOP/s of the arithmetic of the model's products
   bool multiplies_int8() const { return session_->backend->multiplies_int8(format_.weight); }
 

@@ -106,10 +106,10 @@ constexpr int header_bytes(const IntTile& t) {
                                                       : 0);
 }
 // Where block `block` starts in a tile; the header of its group comes before the group's first block.
-constexpr int64_t block_start(const IntTile& t, int64_t block) {
+[[gnu::always_inline]] constexpr int64_t block_start(const IntTile& t, int64_t block) {
   return (block / t.group_blocks + 1) * header_bytes(t) + block * block_bytes(t.codes, t.block_scales);
 }
-constexpr int64_t header_start(const IntTile& t, int64_t block) {
+[[gnu::always_inline]] constexpr int64_t header_start(const IntTile& t, int64_t block) {
   const int64_t first = block / t.group_blocks * t.group_blocks;
   return block_start(t, first) - header_bytes(t);
 }
@@ -131,7 +131,7 @@ constexpr int element_of(FloatCodes codes, int lane, int64_t column) {
   }
 }
 // Where the two columns that hold `column` start.
-constexpr int64_t column_start(const FloatTile& t, int64_t column) {
+[[gnu::always_inline]] constexpr int64_t column_start(const FloatTile& t, int64_t column) {
   const int64_t headers = t.group_columns == 0 ? 0 : column / t.group_columns + 1;
   return headers * kTileRows * scale_bytes(t.scale) + column / 2 * 2 * kTileRows * code_bytes(t.codes);
 }
