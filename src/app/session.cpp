@@ -30,16 +30,14 @@ StreamForecast announce(const Checkpoint& checkpoint, const MemoryPlan& plan, By
 }
 
 Result<std::unique_ptr<Model>> load_model(Session& session, const CommonOptions& options) {
-  constexpr uint64_t kEnoughToTell = uint64_t{64} << 20;
+  constexpr double kProductSeconds = 0.2;
   ProgressBar bar("loading");
   ModelLoadOptions load;
   load.config = config_options(options);
   load.weights.memory = memory_request(options, kv_dtype(options));
   load.weights.memory.num_threads = session.backend->num_threads();
-  double start = now_seconds();
   load.weights.on_plan = [&](const MemoryPlan& plan, Bytes first) {
     session.forecast = announce(*session.checkpoint, plan, first);
-    start = now_seconds();
   };
   load.weights.progress = [&bar](uint64_t done, uint64_t total) {
     bar.update(done, total);
@@ -49,9 +47,7 @@ Result<std::unique_ptr<Model>> load_model(Session& session, const CommonOptions&
       TRY(Model::load(*session.checkpoint, *session.backend, load, session.log)));
   const MemoryPlan& plan = model->memory_plan();
   if (plan.streams && session.forecast.step_bytes > 0) {
-    if (plan.resident_bytes > kEnoughToTell) {
-      session.forecast.load_bytes_per_s = static_cast<double>(plan.resident_bytes) / (now_seconds() - start);
-    }
+    session.forecast.product_bytes_per_s = session.backend->measure_streamed_products(kProductSeconds);
     std::fprintf(stderr, "%s\n", forecast_line(session.forecast).c_str());
   }
   return model;

@@ -117,6 +117,12 @@ class Backend {
   // opened, a ring too small for a piece of a weight.
   virtual Result<void> plan_weights(WeightPlan plan) = 0;
   virtual StreamStats stream_stats() const { return {}; }
+  // Bytes per second of streamed weights that products with one row take while they need not wait for the
+  // disk, from about `seconds` of the real thing. 0: nothing streams, or the disk fails.
+  virtual double measure_streamed_products(double seconds) {
+    (void)seconds;
+    return 0.0;
+  }
 
   // Zeroed memory, aligned to 64 bytes.
   virtual Result<Buffer> allocate(uint64_t bytes, const char* what) = 0;

@@ -1,6 +1,7 @@
 #include "backend/cpu/cpu_backend.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 
@@ -72,6 +73,7 @@ class CpuBackend : public Backend {
   WeightCost weight_cost(std::span<const WeightView> parts) const override { return loader_.cost(parts); }
   Result<void> plan_weights(WeightPlan plan) override { return loader_.plan(std::move(plan)); }
   StreamStats stream_stats() const override { return loader_.stats(); }
+  double measure_streamed_products(double seconds) override;
   Result<Weight> pack_weight(std::span<const WeightView> parts) override { return loader_.pack(parts); }
   void matmul(const Weight& weight, MatrixView x, MatrixView y, bool accumulate) override;
 
@@ -218,7 +220,8 @@ class CpuBackend : public Backend {
   // x as a segment wants it; copies in 8 bits and in BF16 are made once per product.
   Result<MatrixView> input_of(const WeightSegment& segment, MatrixView x, MadeInputs* made);
   Result<void> packed_product(const PackedWeight& weight, MatrixView x, MatrixView y, bool accumulate);
-  Result<void> streamed_product(const StreamedWeight& weight, MatrixView x, MatrixView y, bool accumulate);
+  // `weight`: its number in the stream.
+  Result<void> streamed_product(size_t weight, MatrixView x, MatrixView y, bool accumulate);
   // Rows [first, first + rows) of a segment whose tiles are packed here, one at a time per thread.
   Result<void> streamed_tiles(const WeightSegment& segment, int64_t first, int64_t rows, MatrixView x,
                               MatrixView y, bool accumulate);
@@ -270,7 +273,9 @@ void CpuBackend::matmul(const Weight& weight, MatrixView x, MatrixView y, bool a
   CHECK(x.columns == weight.columns && y.columns == weight.rows && x.rows == y.rows);
   if (failed_) return;  // what follows would be computed from nothing
   if (weight.is_streamed) {
-    auto done = streamed_product(static_cast<const StreamedWeight&>(*weight.storage), x, y, accumulate);
+    const auto& streamed = static_cast<const StreamedWeight&>(*weight.storage);
+    CHECK(streamed.index.has_value());
+    auto done = streamed_product(*streamed.index, x, y, accumulate);
     if (!done) fail(done.error());
     return;
   }
@@ -305,14 +310,34 @@ Result<MatrixView> CpuBackend::input_of(const WeightSegment& s, MatrixView x, Ma
   return x;
 }
 
-Result<void> CpuBackend::streamed_product(const StreamedWeight& weight, MatrixView x, MatrixView y,
-                                          bool accumulate) {
+double CpuBackend::measure_streamed_products(double seconds) {
+  if (!loader_.streams()) return 0.0;
+  using Clock = std::chrono::steady_clock;
+  auto since = [](Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); };
+  WeightStream& stream = loader_.stream();
+  double bytes = 0.0;
+  const Clock::time_point start = Clock::now();
+  const double waited = stream.stats().waited_seconds;
+  for (size_t w = 0; w < stream.num_weights() && since(start) < seconds; ++w) {
+    int64_t rows = 0;
+    for (const WeightSegment& s : stream.segments(w)) {
+      rows += s.rows;
+      for (const WeightView& view : s.views) bytes += static_cast<double>(view.codes.size());
+    }
+    const int64_t columns = stream.segments(w)[0].views[0].columns;
+    std::vector<float> x(static_cast<size_t>(columns), 1.0f), y(static_cast<size_t>(rows));
+    if (!streamed_product(w, {x.data(), 1, columns}, {y.data(), 1, rows}, false)) return 0.0;
+  }
+  const double busy = since(start) - (stream.stats().waited_seconds - waited);
+  return busy > 0 ? bytes / busy : 0.0;
+}
+
+Result<void> CpuBackend::streamed_product(size_t weight, MatrixView x, MatrixView y, bool accumulate) {
   MadeInputs made;
   std::optional<size_t> current;
   MatrixView in = x;
-  CHECK(weight.index.has_value());
   return loader_.stream().each_piece(
-      *weight.index, [&](size_t index, const WeightSegment& s, int64_t first, int64_t rows) -> Result<void> {
+      weight, [&](size_t index, const WeightSegment& s, int64_t first, int64_t rows) -> Result<void> {
         if (current != index) in = TRY(input_of(s, x, &made));
         current = index;
         if (s.tiles) return streamed_tiles(s, first, rows, in, y, accumulate);

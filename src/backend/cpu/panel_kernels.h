@@ -21,7 +21,7 @@ namespace bise {
 constexpr int64_t kStepColumns = 32;
 constexpr int64_t kStepElements = kTileRows * kStepColumns;
 constexpr int64_t kTileSums = kTileRows * kTileRows;
-constexpr int64_t steps_of(int64_t columns) { return (columns + kStepColumns - 1) / kStepColumns; }
+[[gnu::always_inline]] constexpr int64_t steps_of(int64_t columns) { return (columns + kStepColumns - 1) / kStepColumns; }
 
 struct PanelProduct {
   const uint16_t* x = nullptr;  // run i at x + i * x_stride
