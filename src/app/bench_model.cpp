@@ -151,18 +151,12 @@ double ModelBench::step_bytes(const Engine& engine, int sequences, double tokens
 double ModelBench::measure_read() const {
   return measure_read_bandwidth(session_->backend->num_threads(), kPeakSeconds);
 }
-<<<<<<< HEAD
-double ModelBench::measure_matrix_peak(int64_t rows) const {
-  return peak_of(session_->backend->measure_matrix_peak(kPeakSeconds), arithmetic(rows));
-=======
 double ModelBench::measure_disk() const {
   constexpr double kSeconds = 1.0;  // longer than a disk's bursts
   return streams() ? measure_stream_disk(session_->forecast, kSeconds) / 1e9 : 0.0;
 }
-double ModelBench::measure_matrix_peak() const {
-  const MatrixPeak peak = session_->backend->measure_matrix_peak(kPeakSeconds);
-  return multiplies_int8() ? peak.int8_tops : peak.float_tflops;
->>>>>>> main
+double ModelBench::measure_matrix_peak(int64_t rows) const {
+  return peak_of(session_->backend->measure_matrix_peak(kPeakSeconds), arithmetic(rows));
 }
 
 }  // namespace bise
