@@ -79,6 +79,7 @@ Json ModelBench::row() const {
 Result<std::unique_ptr<Engine>> ModelBench::engine(int sequences, int64_t prompt_tokens, int64_t steps) const {
   EngineOptions options = engine_options_;
   options.max_sequences = sequences;
+  options.prefix_cache = false;  // every round reads its prompts anew
   const int64_t tokens = prompt_tokens + 1 + steps + head_start(options, sequences, prompt_tokens);
   const int64_t context = options.context > 0 ? options.context : config().context_length;
   if (tokens > context) {  // answers would be cut short

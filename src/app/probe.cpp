@@ -31,6 +31,7 @@ const char* code_name(ErrorCode code) {
     case ErrorCode::unsupported: return "unsupported";
     case ErrorCode::too_large: return "too_large";
     case ErrorCode::out_of_memory: return "out_of_memory";
+    case ErrorCode::busy: return "busy";
     case ErrorCode::cancelled: return "cancelled";
     case ErrorCode::device: return "device";
     case ErrorCode::internal: return "internal";

@@ -20,6 +20,7 @@ enum class ErrorCode {
   unsupported,       // valid, but not something this program does
   too_large,         // beyond a stated limit (context, pixels, bytes)
   out_of_memory,
+  busy,  // a queue is full or the engine is being stopped: the same request may succeed later
   cancelled,
   device,
   internal,

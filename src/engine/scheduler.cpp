@@ -28,20 +28,52 @@ int32_t Scheduler::blocks_for(int32_t num_tokens) const {
 }
 
 void Scheduler::add(std::unique_ptr<Sequence> sequence) {
-  CHECK(sequence->total() >= 1 && sequence->total() < sequence->max_tokens);
+  CHECK(sequence->total() >= 1);
+  CHECK(sequence->total() < sequence->max_tokens + (sequence->prompt_only ? 1 : 0));
   CHECK(blocks_for(sequence->max_tokens) <= blocks_.num_blocks());
   CHECK(sequence->computed == 0 && sequence->block_table.empty());
   waiting_.push_back(std::move(sequence));
 }
 
 Sequence* Scheduler::find(SequenceId id) const {
-  for (const auto& sequence : running_) {
-    if (sequence->id == id) return sequence.get();
-  }
-  for (const auto& sequence : waiting_) {
-    if (sequence->id == id) return sequence.get();
+  for (Sequence* sequence : all()) {
+    if (sequence->id == id) return sequence;
   }
   return nullptr;
+}
+
+std::vector<Sequence*> Scheduler::all() const {
+  std::vector<Sequence*> sequences;
+  for (const auto& sequence : running_) sequences.push_back(sequence.get());
+  for (const auto& sequence : waiting_) sequences.push_back(sequence.get());
+  for (const auto& sequence : paused_) sequences.push_back(sequence.get());
+  return sequences;
+}
+
+void Scheduler::add_stats(EngineStats& stats) const {
+  stats.running = static_cast<int32_t>(running_.size());
+  stats.waiting = static_cast<int32_t>(waiting_.size());
+  stats.paused = static_cast<int32_t>(paused_.size());
+  for (const auto& sequence : waiting_) stats.waiting_tokens += sequence->total();
+  stats.total_blocks = blocks_.num_blocks();
+  stats.free_blocks = blocks_.num_free();
+  stats.used_blocks = stats.total_blocks - stats.free_blocks;
+  stats.preemptions = preemptions_;
+}
+
+void Scheduler::pause(SequenceId id) {
+  std::unique_ptr<Sequence> sequence = finish(id);
+  if (!sequence) return;
+  sequence->computed = 0;
+  paused_.push_back(std::move(sequence));
+}
+
+void Scheduler::resume(SequenceId id) {
+  auto has_id = [id](const std::unique_ptr<Sequence>& sequence) { return sequence->id == id; };
+  auto it = std::find_if(paused_.begin(), paused_.end(), has_id);
+  if (it == paused_.end()) return;
+  waiting_.push_front(std::move(*it));
+  paused_.erase(it);
 }
 
 bool Scheduler::schedule(Sequence& sequence, int32_t num_tokens, StepPlan& plan) {
@@ -58,13 +90,15 @@ void Scheduler::preempt_youngest() {
   CHECK(sequence->scheduled == 0);
   blocks_.release(sequence->block_table);
   sequence->computed = 0;
+  ++preemptions_;
   waiting_.push_front(std::move(sequence));
 }
 
 StepPlan Scheduler::plan() {
   StepPlan plan;
   bool preempted = false;
-  while (plan.items.empty() && !empty()) {
+  int32_t logits_rows = options_.max_logits_rows;
+  while (plan.items.empty() && has_work()) {
     // Decodes, oldest first: whoever is preempted for one is younger and not yet in the plan.
     for (size_t i = 0; i < running_.size(); ++i) {
       if (running_[i]->remaining() != 1) continue;
@@ -91,6 +125,10 @@ StepPlan Scheduler::plan() {
       int64_t budget = options_.max_step_tokens - plan.num_tokens;
       int32_t chunk = static_cast<int32_t>(
           std::min({static_cast<int64_t>(sequence->remaining()), room, budget}));
+      if (sequence->params.num_prompt_logprobs >= 0) {
+        chunk = std::min(chunk, logits_rows);
+        logits_rows -= chunk;
+      }
       if (chunk > 0) CHECK(schedule(*sequence, chunk, plan));
     }
     if (plan.items.empty()) {
@@ -108,16 +146,17 @@ void Scheduler::complete(Sequence& sequence) {
 }
 
 std::unique_ptr<Sequence> Scheduler::finish(SequenceId id) {
-  auto has_id = [id](const std::unique_ptr<Sequence>& sequence) { return sequence->id == id; };
-  std::unique_ptr<Sequence> found;
-  if (auto it = std::find_if(running_.begin(), running_.end(), has_id); it != running_.end()) {
-    found = std::move(*it);
-    running_.erase(it);
-  } else if (auto at = std::find_if(waiting_.begin(), waiting_.end(), has_id);
-             at != waiting_.end()) {
-    found = std::move(*at);
-    waiting_.erase(at);
-  }
+  auto take = [id](auto& list) -> std::unique_ptr<Sequence> {
+    auto it = std::find_if(list.begin(), list.end(),
+                           [id](const auto& sequence) { return sequence->id == id; });
+    if (it == list.end()) return nullptr;
+    std::unique_ptr<Sequence> sequence = std::move(*it);
+    list.erase(it);
+    return sequence;
+  };
+  std::unique_ptr<Sequence> found = take(running_);
+  if (!found) found = take(waiting_);
+  if (!found) found = take(paused_);
   if (found) {
     found->scheduled = 0;
     blocks_.release(found->block_table);

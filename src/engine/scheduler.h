@@ -18,6 +18,8 @@ struct SchedulerOptions {
   int32_t max_step_tokens = 512;
   int32_t max_sequences = 16;  // running at the same time
   int32_t block_size = 32;
+  // Rows of a step whose logits may be wanted for tokens of prompts.
+  int32_t max_logits_rows = 512;
 };
 
 // The rows of one step, in order: item i computes item->scheduled tokens from item->computed on.
@@ -32,16 +34,24 @@ class Scheduler {
 
   // The sequence must fit the cache alone: max_tokens tokens in all blocks.
   void add(std::unique_ptr<Sequence> sequence);
-  bool empty() const { return waiting_.empty() && running_.empty(); }
+  bool empty() const { return waiting_.empty() && running_.empty() && paused_.empty(); }
+  // Whether there is a sequence that is not paused.
+  bool has_work() const { return !waiting_.empty() || !running_.empty(); }
   size_t num_waiting() const { return waiting_.size(); }
   size_t num_running() const { return running_.size(); }
   Sequence* find(SequenceId id) const;
+  std::vector<Sequence*> all() const;
+  void add_stats(EngineStats& stats) const;
 
-  // Sets `scheduled` of the sequences in the plan. Never empty while there is a sequence.
+  // Sets `scheduled` of the sequences in the plan. Never empty while has_work().
   // complete() or finish() of each must follow before the next plan.
   StepPlan plan();
   // The step was run: computed += scheduled.
   void complete(Sequence& sequence);
+  // Takes the sequence out of the plans until resume(); it gives up its blocks. Not for one in the
+  // step that is being run. Unknown ids are ignored.
+  void pause(SequenceId id);
+  void resume(SequenceId id);
   // Takes the sequence out and frees its blocks; nullptr when there is none with this id.
   std::unique_ptr<Sequence> finish(SequenceId id);
 
@@ -57,6 +67,8 @@ class Scheduler {
   BlockManager& blocks_;
   std::deque<std::unique_ptr<Sequence>> waiting_;   // oldest first
   std::vector<std::unique_ptr<Sequence>> running_;  // in the order of admission, oldest first
+  std::vector<std::unique_ptr<Sequence>> paused_;
+  uint64_t preemptions_ = 0;
 };
 
 }  // namespace bise
