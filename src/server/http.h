@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -55,6 +56,9 @@ class HttpReply {
   virtual void end() = 0;
   // The client closed the connection, stopped reading for too long, or the server is being stopped.
   virtual bool client_gone() const = 0;
+  // Called once, from the thread of the network, when the client goes before the reply is finished; at
+  // once when it is gone already. Must be quick.
+  virtual void when_gone(std::function<void()> call) = 0;
 };
 
 }  // namespace bise

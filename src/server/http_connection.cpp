@@ -132,6 +132,7 @@ class ConnectionReply final : public HttpReply {
     finish();
   }
   bool client_gone() const override { return connection_->gone(); }
+  void when_gone(std::function<void()> call) override { connection_->when_gone(std::move(call)); }
   bool begun() const { return begun_; }
 
  private:
@@ -182,18 +183,36 @@ void HttpConnection::close() {
   const bool was_handling = phase_ == Phase::handling;
   phase_ = Phase::closed;
   if (was_handling) log_access(true);
-  {
-    std::lock_guard lock(mutex_);
-    gone_ = true;
-    out_.clear();
-  }
-  drained_.notify_all();
+  set_gone();
   read_deadline_.reset();
   write_deadline_.reset();
   release_body();
   boost::system::error_code ignored;
   stream_->socket().close(ignored);
   core_.connections.erase(shared_from_this());
+}
+
+void HttpConnection::set_gone() {
+  std::function<void()> call;
+  {
+    std::lock_guard lock(mutex_);
+    gone_ = true;
+    if (phase_ == Phase::closed) out_.clear();
+    call.swap(when_gone_);
+  }
+  drained_.notify_all();
+  if (call) call();
+}
+
+void HttpConnection::when_gone(std::function<void()> call) {
+  {
+    std::lock_guard lock(mutex_);
+    if (!gone_) {
+      when_gone_ = std::move(call);
+      return;
+    }
+  }
+  call();
 }
 
 void HttpConnection::release_body() {
@@ -250,12 +269,7 @@ void HttpConnection::on_read(boost::system::error_code error, size_t size) {
     if (phase_ == Phase::handling) {
       // The answer may still be written (a client may close one direction only), but who generates
       // tokens stops.
-      {
-        std::lock_guard lock(mutex_);
-        gone_ = true;
-      }
-      drained_.notify_all();
-      return;
+      return set_gone();
     }
     return close();
   }
@@ -404,6 +418,7 @@ void HttpConnection::enqueue(std::string bytes, bool may_wait) {
 void HttpConnection::finish_reply() {
   std::lock_guard lock(mutex_);
   reply_finished_ = true;
+  when_gone_ = nullptr;
   if (flush_posted_) return;
   flush_posted_ = true;
   boost::asio::post(core_.io, [self = shared_from_this()] { self->flush(); });

@@ -52,6 +52,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void enqueue(std::string bytes, bool may_wait);
   void set_status(int status);
   void finish_reply();  // nothing more will be enqueued
+  void when_gone(std::function<void()> call);
   bool gone() const { return gone_.load(std::memory_order_relaxed); }
 
  private:
@@ -73,6 +74,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void linger();
   void log_access(bool client_left);
   void release_body();
+  void set_gone();
 
   HttpCore& core_;
   std::unique_ptr<HttpStream> stream_;
@@ -97,6 +99,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   size_t unread_ = 0;      // bytes enqueued that the client has not taken
   uint64_t bytes_out_ = 0;
   int status_ = 0;
+  std::function<void()> when_gone_;
   bool reply_finished_ = false, flush_posted_ = false;
 };
 
