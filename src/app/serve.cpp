@@ -32,7 +32,7 @@ struct ServeOptions {
   std::string model;
   CommonOptions common;
   HttpServerOptions http;
-  std::string api_key_file;
+  std::string api_key_file, media_folder;
   std::vector<std::string> api_keys, served_names, allowed_origins;
   bool insecure = false, no_prefix_cache = false, no_access_log = false, deterministic = false;
   int32_t max_num_seqs = 32, max_num_batched_tokens = 512, max_waiting = 1024;
@@ -144,6 +144,8 @@ Result<ServedModel> served_model(const ServeOptions& options, Session& session, 
   model.defaults = TRY(sampling_params(unsaid, session.generation_config, false));
   model.reasoning_defaults = TRY(sampling_params(unsaid, session.generation_config, true));
   model.chat_options.image_processing = session.processing;
+  model.chat_options.allow_files = !options.media_folder.empty();
+  model.chat_options.file_root = options.media_folder;
   if (session.model->config().vision) {
     model.process_picture = [&session](Bytes bytes) { return process_picture(session, bytes); };
   }
@@ -257,6 +259,7 @@ void add_engine_options(CLI::App& command, ServeOptions& options) {
       ->check(CLI::Range(0.0, 1000.0))->capture_default_str();
   command.add_option("--max-step-ms", options.max_step_ms, "the same bound in milliseconds; 0: none")->check(CLI::Range(0.0, 1e6))->capture_default_str();
   command.add_flag("--deterministic", options.deterministic, "the plan of steps does not depend on the clock either");
+  command.add_option("--allowed-local-media-path", options.media_folder, "folder whose pictures requests may name by file:// (default: none)")->check(CLI::ExistingDirectory);
   command.add_option("--max-images", options.max_images, "pictures of one request")->check(CLI::Range(0, 4096))->capture_default_str();
   command.add_option("--step-patience", options.step_patience_s, "seconds a step may take before /health says 503")->check(CLI::Range(1, 86400))->capture_default_str();
 }

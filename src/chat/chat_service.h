@@ -42,7 +42,8 @@ struct ChatEvent {
 
 struct ChatRequestOptions {
   bool strict = false;                 // mistral-common's rules in serving mode; else the lenient ones
-  bool allow_files = false;            // file:// images (CLI yes, server no)
+  bool allow_files = false;            // file:// images (CLI yes, server only below a folder)
+  std::string file_root;               // empty: any file; else only regular files below this folder
   ImageProcessing image_processing = ImageProcessing::torch;
   ImageLimits image_limits;
 };
