@@ -153,7 +153,7 @@ ApiResult<ChatConstraint> chat_constraint(const PyJson& body, const GenerationPa
   std::string answer;
   if (structured && (none || tools.empty())) answer = "structure";
   else if (structured) answer = "(structure | calls)";
-  else if (required) answer = "TEXT? calls";
+  else if (required) answer = "calls";  // a model that may talk first need never call
   else answer = "(TEXT | TEXT? calls)";
   out.lark = "start: " + think + answer + "\n";
   if (!think.empty()) out.lark += "think: " + id_token(*markers.think) + " TEXT? " + id_token(*markers.think_end) + "\n";

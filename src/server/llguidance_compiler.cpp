@@ -18,10 +18,11 @@ struct FreeMatcher {
 using TokenizerHandle = std::unique_ptr<LlgTokenizer, FreeTokenizer>;
 using MatcherHandle = std::unique_ptr<LlgMatcher, FreeMatcher>;
 
+// The library shows the grammar behind its message; that is ours, and no help to the client.
 Error grammar_error(const char* message) {
-  return Error(ErrorCode::invalid_argument, std::string("the structure cannot be followed: ") +
-                                                (message != nullptr ? message : "unknown fault"))
-      .with_kind("invalid_structure");
+  std::string text = message != nullptr ? message : "unknown fault";
+  text = text.substr(0, text.find("\n   1 | "));
+  return Error(ErrorCode::invalid_argument, "the structure cannot be followed: " + text).with_kind("invalid_structure");
 }
 
 class MatcherMask final : public TokenMask {
