@@ -34,6 +34,7 @@ struct Engine::State {
   Buffer logits_memory;
   std::vector<float> logits;  // [rows, vocab_size] of the last forward
   MaskWorker masks;
+  const DigestKey digest_key = DigestKey::random();
 
   explicit State(const Model& m) : model(m) {}
 
@@ -52,6 +53,7 @@ struct Engine::State {
 
   // engine_step.cpp
   Result<void> encode_images(Sequence& sequence);
+  std::shared_ptr<const ImageFeatures> find_features(const SequenceImage& image) const;
   Result<void> forward(const Batch& batch);
   void drop_features(Sequence& sequence) const;
   SequenceEvent event_of(const Sequence& sequence) const;

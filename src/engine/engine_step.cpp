@@ -31,9 +31,22 @@ int32_t Engine::State::max_logits_rows() const {
 
 // --- the parts of a step -----------------------------------------------------------------------------
 
+// Those of the same picture, when another sequence has them just now: answers of a group.
+std::shared_ptr<const ImageFeatures> Engine::State::find_features(
+    const SequenceImage& image) const {
+  for (const Sequence* sequence : scheduler->all()) {
+    for (const SequenceImage& other : sequence->images) {
+      if (other.features && other.digest == image.digest) return other.features;
+    }
+  }
+  return nullptr;
+}
+
 Result<void> Engine::State::encode_images(Sequence& sequence) {
   for (SequenceImage& image : sequence.images) {
     if (image.features || !touches(sequence, image)) continue;
+    image.features = find_features(image);
+    if (image.features) continue;
     image.features =
         std::make_shared<const ImageFeatures>(TRY(model.encode_image(*image.image)));
     ++counters.encoded_images;
@@ -83,6 +96,7 @@ SequenceEvent Engine::State::event_of(const Sequence& sequence) const {
   event.index = static_cast<int32_t>(sequence.id - sequence.group);
   event.prompt_total = sequence.prompt_tokens;
   event.prompt_done = std::min(sequence.computed, sequence.prompt_tokens);
+  event.cached_tokens = std::max(0, sequence.cached_tokens);
   event.times = sequence.times;
   return event;
 }
@@ -173,12 +187,16 @@ std::vector<SequenceEvent> Engine::step() {
   StepPlan plan = s.scheduler->plan();
   Batch batch;
   std::vector<Sequence*> in_step;
+  double encode_seconds = 0.0;
   for (Sequence* sequence : plan.items) {
     if (sequence->times.admitted == EngineClock::time_point()) {
       sequence->times.admitted = start;
       s.counters.queue_seconds.add(seconds_between(sequence->times.submitted, start));
     }
-    if (auto encoded = s.encode_images(*sequence); !encoded) {
+    const EngineClock::time_point encode_start = EngineClock::now();
+    auto encoded = s.encode_images(*sequence);
+    encode_seconds += seconds_between(encode_start, EngineClock::now());
+    if (!encoded) {
       events.push_back(s.fail(*sequence, encoded.error()));
       continue;
     }
@@ -210,7 +228,9 @@ std::vector<SequenceEvent> Engine::step() {
     events.push_back(s.advance(*sequence, rows.first(count)));
     rows = rows.subspan(count);
   }
-  s.counters.step_seconds.add(seconds_between(start, EngineClock::now()));
+  const double seconds = seconds_between(start, EngineClock::now());
+  s.counters.step_seconds.add(seconds);
+  if (in_step.size() == plan.items.size()) s.scheduler->observe(plan, seconds - encode_seconds);
   if (s.options.check_every_step) check();
   return events;
 }

@@ -37,6 +37,11 @@ Result<void> Engine::State::allocate_cache(int64_t num_tokens) {
   plan.max_sequences = options.max_sequences;
   plan.block_size = kKvBlockSize;
   plan.max_logits_rows = max_logits_rows();
+  plan.fair_quantum = options.fair_quantum;
+  if (!options.deterministic) {
+    plan.max_step_seconds = options.max_step_ms / 1e3;
+    plan.max_step_stretch = options.max_step_stretch;
+  }
   scheduler.emplace(plan, *blocks);
   return {};
 }
@@ -88,8 +93,9 @@ Result<std::unique_ptr<Sequence>> Engine::State::make_sequence(
                    "the prompt has pictures, but this model was loaded without a vision tower");
     }
     for (ProcessedImage& image : images) {
+      const ImageDigest digest = image_digest(image, digest_key);
       auto shared = std::make_shared<const ProcessedImage>(std::move(image));
-      sequence->images.push_back({std::move(shared), {}, {}});
+      sequence->images.push_back({std::move(shared), digest, {}, {}});
     }
     TRY(place_images(*sequence, model.config().vision->image_token));
   }
@@ -126,6 +132,9 @@ Result<PreparedGroup> Engine::prepare(NewSequence input, int32_t n) const {
   first->times.submitted = EngineClock::now();
   const SequenceId id = s.last_id.fetch_add(static_cast<SequenceId>(n)) + 1;
   const uint64_t seed = first->params.seed;
+  // Without the cache, the answers of a group share among themselves.
+  if (s.options.prefix_cache) first->salt = "salt " + input.cache_salt;
+  else if (n > 1) first->salt = "group " + std::to_string(id);
 
   PreparedGroup group;
   for (int32_t i = 0; i < n; ++i) {
@@ -150,7 +159,7 @@ Result<PreparedGroup> Engine::prepare(NewSequence input, int32_t n) const {
 Result<void> Engine::add(PreparedGroup group) {
   State& s = *state_;
   CHECK(!group.sequences.empty());
-  const size_t waiting = s.scheduler ? s.scheduler->num_waiting() : 0;
+  const size_t waiting = s.scheduler ? s.scheduler->num_new() : 0;
   if (waiting + group.sequences.size() > static_cast<size_t>(s.options.max_waiting)) {
     return Error(ErrorCode::busy, "the queue is full: " + std::to_string(waiting) +
                                       " sequences wait, and no more than " +

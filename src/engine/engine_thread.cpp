@@ -125,8 +125,10 @@ struct EngineThread::State {
   void run();
   void take_inbox();
   std::vector<SequenceEvent> step();
-  void publish(std::vector<SequenceEvent> events);
-  void publish(const std::shared_ptr<Channel>& channel, std::vector<SequenceEvent> events);
+  void take_stats();
+  // Returns whether somebody was paused.
+  bool publish(std::vector<SequenceEvent> events);
+  bool publish(const std::shared_ptr<Channel>& channel, std::vector<SequenceEvent> events);
   void leave_queue(const std::vector<SequenceEvent>& events);
 };
 
@@ -199,12 +201,8 @@ void EngineThread::State::run() {
     std::vector<SequenceEvent> events = step();
     ++steps;
     beat();
-    EngineStats stats = engine->stats();
-    {
-      std::lock_guard lock(inbox->inbox_lock);
-      inbox->stats = stats;
-    }
-    publish(std::move(events));
+    take_stats();
+    if (publish(std::move(events))) take_stats();
     const bool is_idle = engine->idle();
     if (is_idle && !was_idle) engine->check();
     was_idle = is_idle;
@@ -229,8 +227,14 @@ void EngineThread::State::leave_queue(const std::vector<SequenceEvent>& events) 
   }
 }
 
-void EngineThread::State::publish(std::vector<SequenceEvent> events) {
-  if (events.empty()) return;
+void EngineThread::State::take_stats() {
+  EngineStats stats = engine->stats();
+  std::lock_guard lock(inbox->inbox_lock);
+  inbox->stats = stats;
+}
+
+bool EngineThread::State::publish(std::vector<SequenceEvent> events) {
+  if (events.empty()) return false;
   leave_queue(events);
   std::map<std::shared_ptr<Channel>, std::vector<SequenceEvent>> by_channel;
   for (SequenceEvent& event : events) {
@@ -240,12 +244,14 @@ void EngineThread::State::publish(std::vector<SequenceEvent> events) {
     by_channel[it->second].push_back(std::move(event));
     if (is_last) channels.erase(it);
   }
-  for (auto& [channel, of_channel] : by_channel) publish(channel, std::move(of_channel));
+  bool paused = false;
+  for (auto& [channel, of_channel] : by_channel) paused |= publish(channel, std::move(of_channel));
   std::lock_guard lock(inbox->inbox_lock);
   if (inbox->live == 0) inbox->changed.notify_all();
+  return paused;
 }
 
-void EngineThread::State::publish(const std::shared_ptr<Channel>& channel,
+bool EngineThread::State::publish(const std::shared_ptr<Channel>& channel,
                                   std::vector<SequenceEvent> events) {
   Channel& c = *channel;
   std::function<void()> on_ready;
@@ -265,6 +271,7 @@ void EngineThread::State::publish(const std::shared_ptr<Channel>& channel,
     for (SequenceId id : c.ids) engine->pause(id);
   }
   if (on_ready) on_ready();
+  return is_full;
 }
 
 // --- the outside ------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@
 
 #include "backend/backend.h"
 #include "engine/engine_stats.h"
+#include "engine/image_digest.h"
 #include "engine/mask_worker.h"
 #include "engine/sampler.h"
 #include "engine/sampling_params.h"
@@ -25,6 +26,7 @@ const char* finish_reason_name(FinishReason reason);
 struct SequenceImage {
   // Shared by the sequences of a group.
   std::shared_ptr<const ProcessedImage> image;
+  ImageDigest digest{};
   std::vector<int32_t> places;  // index in tokens of each of its rows
   // Made by the step that needs the first of them, dropped when the last is in the cache; made
   // again when a preempted sequence comes back.
@@ -42,6 +44,11 @@ struct Sequence {
   int32_t computed = 0;   // tokens whose K and V are in the cache
   int32_t scheduled = 0;  // tokens of the step that is being run
   std::vector<int32_t> block_table;
+  // Its first blocks that the prefix cache knows; whole ones only.
+  int32_t kept_blocks = 0;
+  // Only sequences with the same salt share blocks. Empty: this one shares with nobody.
+  std::string salt;
+  int32_t cached_tokens = -1;  // of the prompt, found when it was first admitted; -1: not yet
 
   SamplingParams params;
   TokenCounts counts;
