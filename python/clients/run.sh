@@ -7,12 +7,17 @@ root=$here/../..
 packages=$root/build/clients
 model=$root/tests/golden/model/ckpt/medium/hf-bf16
 demo=${BISE_HOME:-${XDG_DATA_HOME:-$HOME/.local/share}/bise}/models/demo
+skip() {
+  echo "skipped: the client's packages are not in build/clients; scripts/setup.sh --clients puts them there"
+  exit 77
+}
 case $1 in
   python)
-    [[ -x $packages/venv/bin/python ]] || exit 77
+    "$packages/venv/bin/python" -c "import openai" 2>/dev/null || skip
     compgen -G "$demo/*.gguf" >/dev/null && with_demo=(demo) || with_demo=()
     exec "$packages/venv/bin/python" "$here/openai_test.py" "$2" "$model" "${with_demo[@]}" ;;
   javascript)
-    [[ -d $packages/node_modules/openai ]] && command -v node >/dev/null || exit 77
+    PATH=$PATH:$packages/venv/bin
+    [[ -d $packages/node_modules/openai ]] && command -v node >/dev/null || skip
     exec python3 "$here/run_js.py" "$2" "$model" "$packages" ;;
 esac
