@@ -220,6 +220,33 @@ class Answers(WithServer):
         self.assertEqual(json.loads(self.server.get("/tokenizer_info")[2])["eos_token"], "</s>")
 
 
+class Bench(WithServer):
+    def bench(self, *options):
+        done = subprocess.run([BISE, "bench", "serve", "--base-url", self.server.url, "--json", "--ignore-eos", *options],
+                              capture_output=True, text=True, timeout=120)
+        return done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr
+
+    def test_bench_serve_counts_what_was_asked_for(self):
+        for backend in ("openai", "openai-chat"):
+            code, report, err = self.bench("--backend", backend, "--num-prompts", "6", "--input-len", "20", "--output-len", "5", "--max-concurrency",
+                                           "2", "--save-detailed", "--goodput", "ttft:100000", "--percentile-metrics", "ttft,tpot,itl,e2el")
+            self.assertEqual((code, report["completed"], report["failed"], report["model_id"]), (0, 6, 0, "tiny"), err)
+            self.assertEqual(report["total_output_tokens"], 30)
+            self.assertLessEqual(max(report["queue_times"][:2]), min(report["queue_times"][2:]))
+            if backend == "openai":
+                self.assertEqual(report["input_lens"], [20] * 6)
+            self.assertAlmostEqual(report["output_throughput"] * report["duration"], 30, places=3)
+            self.assertEqual(report["request_goodput"], report["request_throughput"])
+            for name in ("ttft", "tpot", "itl", "e2el"):
+                self.assertGreater(report[f"p99_{name}_ms"], 0)
+                self.assertGreaterEqual(report[f"p99_{name}_ms"], report[f"median_{name}_ms"])
+
+    def test_bench_serve_tells_failures(self):
+        code, report, err = self.bench("--num-prompts", "2", "--num-warmups", "0", "--extra-body", '{"temperature": 9}')
+        self.assertEqual((code, report["completed"], report["failed"]), (1, 0, 2))
+        self.assertIn("temperature is 9", err)
+
+
 class Refusals(WithServer):
     def test_bad_bodies(self):
         post = lambda body: self.server.request("POST", "/v1/chat/completions", body)  # noqa: E731
