@@ -73,6 +73,8 @@ bise_script_test(cli.exit_codes_pipes_and_interrupts_are_as_documented
 # The server over real sockets, and the clients that people use (installed by scripts/setup.sh --clients).
 bise_script_test(server.answers_and_refuses_over_real_sockets
   ${CMAKE_CURRENT_SOURCE_DIR}/server/serve_test.py $<TARGET_FILE:bise> ${CMAKE_CURRENT_SOURCE_DIR}/golden)
+bise_script_test(server.bears_clients_that_behave_badly
+  ${CMAKE_CURRENT_SOURCE_DIR}/server/robustness_test.py $<TARGET_FILE:bise> ${CMAKE_CURRENT_SOURCE_DIR}/golden)
 bise_script_test(server.examples_print_what_the_documents_say
   ${CMAKE_SOURCE_DIR}/scripts/check_examples.py $<TARGET_FILE_DIR:bise> --serve docs/API.md)
 set_tests_properties(server.examples_print_what_the_documents_say PROPERTIES LABELS demo SKIP_RETURN_CODE 77)

@@ -11,9 +11,10 @@
 namespace bise {
 namespace {
 
-constexpr size_t kReadBytes = size_t{64} << 10;
+constexpr size_t kReadBytes = size_t{16} << 10;
 constexpr size_t kMaxPipelined = size_t{64} << 10;
 constexpr auto kLinger = std::chrono::seconds(2);
+constexpr uint64_t kMaxLingerBytes = uint64_t{16} << 20;
 
 bool is_request_id(const std::string& text) {
   if (text.empty() || text.size() > 128) return false;
@@ -273,7 +274,10 @@ void HttpConnection::on_read(boost::system::error_code error, size_t size) {
     }
     return close();
   }
-  if (phase_ == Phase::lingering) return read();
+  if (phase_ == Phase::lingering) {
+    lingered_ += size;
+    return lingered_ > kMaxLingerBytes ? close() : read();
+  }
   in_.append(read_buffer_.data(), size);
   if (phase_ == Phase::handling) {
     if (in_.size() < kMaxPipelined) read();  // only to see the end of the connection
@@ -480,8 +484,8 @@ void HttpConnection::finish_exchange() {
   begin_request();
 }
 
-// Reads on for a moment after the last answer: closing with unread bytes would reset the connection,
-// and the client might never see the answer.
+// Reads on for a moment (and no more than some bytes) after the last answer: closing with unread bytes
+// would reset the connection, and the client might never see the answer.
 void HttpConnection::linger() {
   phase_ = Phase::lingering;
   in_.clear();

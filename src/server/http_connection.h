@@ -88,7 +88,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   uint64_t promised_body_ = 0;
   bool exchange_counted_ = false, keep_alive_ = false;
   Clock::time_point request_start_;
-  uint64_t bytes_in_ = 0;
+  uint64_t bytes_in_ = 0, lingered_ = 0;
   std::string writing_bytes_;
   size_t written_ = 0;
 
