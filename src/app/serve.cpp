@@ -34,7 +34,7 @@ struct ServeOptions {
   HttpServerOptions http;
   std::string api_key_file, media_folder;
   std::vector<std::string> api_keys, served_names, allowed_origins;
-  bool insecure = false, no_prefix_cache = false, no_access_log = false, deterministic = false;
+  bool insecure = false, no_prefix_cache = false, no_access_log = false;
   int32_t max_num_seqs = 32, max_num_batched_tokens = 512, max_waiting = 1024;
   int64_t kv_tokens = 0;
   double max_step_stretch = 2.0, max_step_ms = 0;
@@ -188,7 +188,7 @@ Result<int> serve(ServeOptions& options) {
   wanted.prefix_cache = !options.no_prefix_cache;
   wanted.max_step_stretch = options.max_step_stretch;
   wanted.max_step_ms = options.max_step_ms;
-  wanted.deterministic = options.deterministic;
+  wanted.deterministic = options.common.deterministic;
   session->engine = nullptr;
   std::unique_ptr<Engine> engine = TRY(Engine::create(*session->model, wanted));
   const uint64_t kv_bytes = engine->kv_bytes();
@@ -258,7 +258,6 @@ void add_engine_options(CLI::App& command, ServeOptions& options) {
   command.add_option("--max-step-stretch", options.max_step_stretch, "while answers run, prompts are read in pieces so small that a step takes at most so many times what the answers alone take; 0: any")
       ->check(CLI::Range(0.0, 1000.0))->capture_default_str();
   command.add_option("--max-step-ms", options.max_step_ms, "the same bound in milliseconds; 0: none")->check(CLI::Range(0.0, 1e6))->capture_default_str();
-  command.add_flag("--deterministic", options.deterministic, "the plan of steps does not depend on the clock either");
   command.add_option("--allowed-local-media-path", options.media_folder, "folder whose pictures requests may name by file:// (default: none)")->check(CLI::ExistingDirectory);
   command.add_option("--max-images", options.max_images, "pictures of one request")->check(CLI::Range(0, 4096))->capture_default_str();
   command.add_option("--step-patience", options.step_patience_s, "seconds a step may take before /health says 503")->check(CLI::Range(1, 86400))->capture_default_str();

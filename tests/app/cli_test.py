@@ -268,8 +268,8 @@ class Bench(Case):
         self.assertEqual({r["op"] for r in rows}, {"matmul", "embed", "attention", "rms_norm", "gated_activation"})
         self.assertEqual([(r["format"], r["tokens"]) for r in rows if r["op"] == "matmul"],
                          [(f, t) for f in ("BF16", "FP8", "Q4_K") for t in (1, 5)])
-        self.assertEqual([(r["kv"], r["tokens"]) for r in rows if r["op"] == "attention"],
-                         [(k, t) for k in ("bf16", "f32") for t in (1, 33)])
+        self.assertEqual([(r["kv"], r["sequences"], r["tokens"]) for r in rows if r["op"] == "attention"],
+                         [(k, *st) for k in ("bf16", "f32") for st in ((1, 1), (4, 1), (1, 33))])
         rows = self.rows("ops", "--list", "--isa", "scalar")
         self.assertEqual({r["isa"] for r in rows}, {"scalar"})
         self.assertEqual(next(r for r in rows if r["format"] == "Q4_K")["stored_bits"], 4.5)
