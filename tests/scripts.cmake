@@ -73,6 +73,9 @@ bise_script_test(cli.exit_codes_pipes_and_interrupts_are_as_documented
 # The server over real sockets, and the clients that people use (installed by scripts/setup.sh --clients).
 bise_script_test(server.answers_and_refuses_over_real_sockets
   ${CMAKE_CURRENT_SOURCE_DIR}/server/serve_test.py $<TARGET_FILE:bise> ${CMAKE_CURRENT_SOURCE_DIR}/golden)
+set(schemas ${CMAKE_CURRENT_SOURCE_DIR}/golden/json_schema)
+bise_script_test(server.structures_let_no_invalid_instance_pass ${schemas}/check.py $<TARGET_FILE:bise> ${tekken_folder}/v13/tekken.json)
+set_tests_properties(server.structures_let_no_invalid_instance_pass PROPERTIES FIXTURES_REQUIRED tekken_files SKIP_RETURN_CODE 77)
 bise_script_test(server.bears_clients_that_behave_badly
   ${CMAKE_CURRENT_SOURCE_DIR}/server/robustness_test.py $<TARGET_FILE:bise> ${CMAKE_CURRENT_SOURCE_DIR}/golden)
 bise_script_test(server.examples_print_what_the_documents_say
