@@ -8,14 +8,36 @@ inline void group_sums_few(const uint8_t* tile, int64_t columns, const float* co
   constexpr int64_t kBytes = kTileRows * code_bytes(kCodes);  // of one column
   F even[kTokens], odd[kTokens], a, b;
   for (int t = 0; t < kTokens; ++t) even[t] = odd[t] = f_set1(0.0f);
-  int64_t k = 0;
-  for (; k + 2 <= columns; k += 2) {
-    prefetch(tile + k * kBytes, 2 * kBytes);
-    load_two<kCodes>(tile + k * kBytes, &a, &b);
+  auto add = [&](int64_t k) {
     for (int t = 0; t < kTokens; ++t) {
       even[t] = f_fma(a, f_set1(x[t][k]), even[t]);
       odd[t] = f_fma(b, f_set1(x[t][k + 1]), odd[t]);
     }
+  };
+  int64_t k = 0;
+  if constexpr (kCodes == FloatCodes::e4m3) {
+    // Half of what E4M3 costs are its subnormals, and few weights are: eight columns without one take a
+    // shorter way to the same floats.
+    for (; k + 8 <= columns; k += 8) {
+      const uint8_t* p = tile + k * kBytes;
+      prefetch(p, 8 * kBytes);
+      if (e4m3_are_normal(p)) {
+        for (int j = 0; j < 8; j += 2) {
+          f_two_from_normal_e4m3(p + j * kBytes, &a, &b);
+          add(k + j);
+        }
+      } else {
+        for (int j = 0; j < 8; j += 2) {
+          load_two<kCodes>(p + j * kBytes, &a, &b);
+          add(k + j);
+        }
+      }
+    }
+  }
+  for (; k + 2 <= columns; k += 2) {
+    prefetch(tile + k * kBytes, 2 * kBytes);
+    load_two<kCodes>(tile + k * kBytes, &a, &b);
+    add(k);
   }
   if (k < columns) {
     load_two<kCodes>(tile + k * kBytes, &a, &b);

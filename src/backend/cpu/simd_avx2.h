@@ -76,6 +76,10 @@ inline void f_two_from_e4m3(const uint8_t* p, F* even, F* odd) {
   const Words words = words_from_e4m3(p);
   f_two_from_words(words.lo, words.hi, even, odd);
 }
+inline void f_two_from_normal_e4m3(const uint8_t* p, F* even, F* odd) {
+  const Words words = words_from_normal_e4m3(p);
+  f_two_from_words(words.lo, words.hi, even, odd);
+}
 inline void words_from_e4m3(const uint8_t* p, int16_t* to) {
   const Words words = words_from_e4m3(p);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), words.lo);

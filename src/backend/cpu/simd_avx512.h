@@ -58,6 +58,9 @@ inline void f_two_from_bf16(const uint8_t* p, F* even, F* odd) {
 }
 inline __m512i joined(Words words) { return _mm512_inserti64x4(_mm512_castsi256_si512(words.lo), words.hi, 1); }
 inline void f_two_from_e4m3(const uint8_t* p, F* even, F* odd) { f_two_from_words(joined(words_from_e4m3(p)), even, odd); }
+inline void f_two_from_normal_e4m3(const uint8_t* p, F* even, F* odd) {
+  f_two_from_words(joined(words_from_normal_e4m3(p)), even, odd);
+}
 inline void words_from_e4m3(const uint8_t* p, int16_t* to) { _mm512_storeu_si512(to, joined(words_from_e4m3(p))); }
 inline F f_from_i(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
 

@@ -16,30 +16,47 @@ inline __m256i halves_from_e4m3(const uint8_t* p) {
                           _mm256_set1_epi16(static_cast<int16_t>(0xBFFF)));
 }
 
-// E4M3 as BF16, byte by byte. From magnitude 16 (exponent 2) on, the low byte is the code's low nibble
-// moved up and the high byte follows from the high nibble. Below, tables give what is missing.
-alignas(16) constexpr uint8_t kE4m3High[16] = {0x00, 0x3D, 0x3E, 0x3F, 0x40, 0x41, 0x42, 0x43,
-                                               0x80, 0xBD, 0xBE, 0xBF, 0xC0, 0xC1, 0xC2, 0xC3};
-alignas(16) constexpr uint8_t kE4m3SmallHigh[16] = {0x00, 0x3B, 0x3B, 0x3B, 0x3C, 0x3C, 0x3C, 0x3C,
-                                                    0x3C, 0x3C, 0x3C, 0x3C, 0x3C, 0x3C, 0x3C, 0x3C};
+// E4M3 as BF16, byte by byte. Of a normal number the low byte is the code's low nibble moved up and the high
+// byte follows from the high nibble. Below magnitude 8 (exponent 0), tables give what differs.
+alignas(16) constexpr uint8_t kE4m3High[16] = {0x3C, 0x3D, 0x3E, 0x3F, 0x40, 0x41, 0x42, 0x43,
+                                               0xBC, 0xBD, 0xBE, 0xBF, 0xC0, 0xC1, 0xC2, 0xC3};
+alignas(16) constexpr uint8_t kE4m3SmallHigh[16] = {0x3C, 0x07, 0x07, 0x07, 0x00, 0x00, 0x00, 0x00,
+                                                    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00};
 alignas(16) constexpr uint8_t kE4m3SmallLow[16] = {0x00, 0x10, 0xA0, 0xF0, 0x40, 0x70, 0x20, 0x10,
                                                    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00};
 // 32 codes; the words come as the in-lane interleaving of the bytes has them.
 struct Words {
   __m256i lo, hi;
 };
+inline __m256i e4m3_table(const uint8_t* t) { return _mm256_broadcastsi128_si256(load_128(t)); }
+inline __m256i e4m3_high(__m256i codes) {
+  const __m256i nibble = _mm256_and_si256(_mm256_srli_epi16(codes, 4), _mm256_set1_epi8(15));
+  return _mm256_shuffle_epi8(e4m3_table(kE4m3High), nibble);
+}
+inline __m256i e4m3_low(__m256i codes) {
+  return _mm256_and_si256(_mm256_slli_epi16(codes, 4), _mm256_set1_epi8(static_cast<char>(0xF0)));
+}
+inline Words words_from_bytes(__m256i low, __m256i high) {
+  return {_mm256_unpacklo_epi8(low, high), _mm256_unpackhi_epi8(low, high)};
+}
 inline Words words_from_e4m3(const uint8_t* p) {
-  auto table = [](const uint8_t* t) { return _mm256_broadcastsi128_si256(load_128(t)); };
   const __m256i codes = load_256(p);
   // Bit 7 of the index is set from magnitude 16 on, and the shuffle then gives 0.
   const __m256i small = _mm256_add_epi8(_mm256_and_si256(codes, _mm256_set1_epi8(0x7F)), _mm256_set1_epi8(0x70));
-  const __m256i nibble = _mm256_and_si256(_mm256_srli_epi16(codes, 4), _mm256_set1_epi8(15));
-  const __m256i high = _mm256_or_si256(_mm256_shuffle_epi8(table(kE4m3High), nibble),
-                                       _mm256_shuffle_epi8(table(kE4m3SmallHigh), small));
-  const __m256i low = _mm256_xor_si256(
-      _mm256_and_si256(_mm256_slli_epi16(codes, 4), _mm256_set1_epi8(static_cast<char>(0xF0))),
-      _mm256_shuffle_epi8(table(kE4m3SmallLow), small));
-  return {_mm256_unpacklo_epi8(low, high), _mm256_unpackhi_epi8(low, high)};
+  return words_from_bytes(_mm256_xor_si256(e4m3_low(codes), _mm256_shuffle_epi8(e4m3_table(kE4m3SmallLow), small)),
+                          _mm256_xor_si256(e4m3_high(codes), _mm256_shuffle_epi8(e4m3_table(kE4m3SmallHigh), small)));
+}
+// The same where e4m3_are_normal().
+inline Words words_from_normal_e4m3(const uint8_t* p) {
+  const __m256i codes = load_256(p);
+  return words_from_bytes(e4m3_low(codes), e4m3_high(codes));
+}
+// Of 128 codes: some exponent bit in each.
+inline bool e4m3_are_normal(const uint8_t* p) {
+  const __m256i exponent = _mm256_set1_epi8(0x78);
+  __m256i least = exponent;
+  for (int i = 0; i < 128; i += 32) least = _mm256_min_epu8(least, _mm256_and_si256(exponent, load_256(p + i)));
+  return _mm256_movemask_epi8(_mm256_cmpeq_epi8(least, _mm256_setzero_si256())) == 0;
 }
 
 }  // namespace simd

@@ -147,6 +147,14 @@ inline I i_mac_signed(I sum, B codes, int32_t quad) {
 inline H h_load(const int16_t* p) { H r; memcpy(r.v, p, 64); return r; }
 inline void h_store(int16_t* p, H a) { memcpy(p, a.v, 64); }
 inline H h_from_i8(const uint8_t* p) { H r; BISE_WORDS r.v[i] = static_cast<int8_t>(p[i]); return r; }
+// The same where e4m3_are_normal(): others have a shorter way then.
+inline void f_two_from_normal_e4m3(const uint8_t* p, F* even, F* odd) { f_two_from_e4m3(p, even, odd); }
+inline bool e4m3_are_normal(const uint8_t* p) {
+  for (int i = 0; i < 128; ++i) {
+    if ((p[i] & 0x78) == 0) return false;
+  }
+  return true;
+}
 // Two steps of an E4M3 tile (see f_two_from_e4m3) as those of a BF16 tile.
 inline void words_from_e4m3(const uint8_t* p, int16_t* to) {
   F even, odd;
