@@ -243,6 +243,8 @@ ApiStatus Api::run(const HttpRequest& request, HttpReply& reply, const Generatio
 
   const int32_t n = plan.n;
   const std::string tenant = plan.tenant;
+  metrics_.request(n, parameters.max_tokens_given ? std::optional(plan.sampling.max_tokens) : std::nullopt);
+  if (plan.make_mask) plan.make_mask = timed(std::move(plan.make_mask), metrics_.mask_timer());
   auto generation = TRY(Generation::submit(model_, std::move(plan), metrics_));
   RunningRequest listed(*this, id, tenant, generation.get());
   std::vector<HttpHeader> headers = note_headers(parameters.notes);

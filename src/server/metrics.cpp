@@ -61,14 +61,14 @@ struct ServerMetrics::State {
       *generated_tokens;
   prometheus::Family<prometheus::Counter>* success;
   prometheus::Family<prometheus::Counter>* answers;
-  prometheus::Histogram* mask;
+  prometheus::Histogram *mask, *answers_asked, *max_tokens;
 
   prometheus::Histogram* histogram(const char* name, const char* help, const Buckets& buckets) {
     return &prometheus::BuildHistogram().Name(name).Help(help).Labels(labels).Register(registry).Add({}, buckets);
   }
 };
 
-ServerMetrics::ServerMetrics(const std::string& model_name) : state_(std::make_unique<State>()) {
+ServerMetrics::ServerMetrics(const std::string& model_name) : state_(std::make_shared<State>()) {
   State& s = *state_;
   s.labels = {{"model_name", model_name}, {"engine", "0"}};
   s.first_token = s.histogram("vllm:time_to_first_token_seconds", "arrival to first token", kFirstToken);
@@ -81,6 +81,8 @@ ServerMetrics::ServerMetrics(const std::string& model_name) : state_(std::make_u
   s.decode = s.histogram("vllm:request_decode_time_seconds", "first token to last token", kPhase);
   s.prompt_tokens = s.histogram("vllm:request_prompt_tokens", "tokens of a prompt", kTokens);
   s.generated_tokens = s.histogram("vllm:request_generation_tokens", "tokens of an answer", kTokens);
+  s.answers_asked = s.histogram("vllm:request_params_n", "answers that a request asks for", {1, 2, 5, 10, 20});
+  s.max_tokens = s.histogram("vllm:request_params_max_tokens", "max_tokens of requests that say it", kTokens);
   s.success = &prometheus::BuildCounter().Name("vllm:request_success_total").Help("answers by finish reason").Labels(s.labels).Register(s.registry);
   s.answers = &prometheus::BuildCounter().Name("bise_http_responses_total").Help("HTTP answers by status").Register(s.registry);
   s.mask = s.histogram("bise_mask_seconds", "one token mask of structured output",
@@ -111,11 +113,18 @@ void ServerMetrics::sequence_ended(const std::string& reason, const SequenceTime
   if (tokens > 1) s.per_token->Observe(seconds_between(times.first_token, times.last_token) / (tokens - 1));
 }
 
+void ServerMetrics::request(int32_t answers, std::optional<int32_t> max_tokens) {
+  state_->answers_asked->Observe(answers);
+  if (max_tokens) state_->max_tokens->Observe(*max_tokens);
+}
+
 void ServerMetrics::http_answer(int status) {
   state_->answers->Add({{"status", std::to_string(status)}}).Increment();
 }
 
-void ServerMetrics::mask_seconds(double seconds) { state_->mask->Observe(seconds); }
+std::function<void(double)> ServerMetrics::mask_timer() const {
+  return [state = state_](double seconds) { state->mask->Observe(seconds); };
+}
 
 std::string ServerMetrics::text(const EngineStats& engine, const HttpServerStats& http) const {
   using Type = prometheus::MetricType;
@@ -134,6 +143,10 @@ std::string ServerMetrics::text(const EngineStats& engine, const HttpServerStats
   counter("vllm:num_preemptions_total", "sequences that gave their blocks back", engine.preemptions + engine.fair_preemptions);
   counter("vllm:prefix_cache_queries_total", "prompt tokens looked up", engine.prefix_queried_tokens);
   counter("vllm:prefix_cache_hits_total", "prompt tokens found", engine.prefix_hit_tokens);
+  counter("vllm:prompt_tokens_cached_total", "prompt tokens that the prefix cache spared", engine.prefix_hit_tokens);
+  Labels config = labels;
+  config.insert({{"block_size", std::to_string(engine.block_tokens)}, {"num_gpu_blocks", std::to_string(engine.total_blocks)}});
+  families.push_back(single(config, "vllm:cache_config_info", "the KV cache: tokens of a block, blocks", Type::Gauge, 1));
   gauge("bise_requests_paused", "sequences whose reader does not keep up", engine.paused);
   gauge("bise_waiting_prompt_tokens", "tokens of the prompts that wait", static_cast<double>(engine.waiting_tokens));
   gauge("bise_kv_blocks", "blocks of the KV cache", engine.total_blocks);

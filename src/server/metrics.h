@@ -2,7 +2,9 @@
 // (dashboards and autoscalers read them); what only we have begins with bise_.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "engine/engine_stats.h"
@@ -20,14 +22,16 @@ class ServerMetrics {
   void next_token(EngineClock::time_point before, EngineClock::time_point now);
   // `reason`: stop, length, tool_calls, abort, error
   void sequence_ended(const std::string& reason, const SequenceTimes& times, size_t prompt_tokens, int32_t tokens);
+  void request(int32_t answers, std::optional<int32_t> max_tokens);
   void http_answer(int status);
-  void mask_seconds(double seconds);
+  // For timed(): may be called after this is gone.
+  std::function<void(double)> mask_timer() const;
 
   std::string text(const EngineStats& engine, const HttpServerStats& http) const;
 
  private:
   struct State;
-  std::unique_ptr<State> state_;
+  std::shared_ptr<State> state_;
 };
 
 }  // namespace bise

@@ -2,6 +2,7 @@
 // built without it, another refuses every grammar by saying so.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -25,6 +26,9 @@ class StructureCompiler {
 // The tokenizer must outlive it. `stop_tokens` may end an answer where the grammar allows the end.
 Result<std::unique_ptr<StructureCompiler>> create_structure_compiler(const Tokenizer& tokenizer,
                                                                      const std::vector<int32_t>& stop_tokens);
+
+// The same masks; `took` is told the seconds of each, on the thread that fills it.
+TokenMaskFactory timed(TokenMaskFactory make_mask, std::function<void(double)> took);
 
 // A mask that allows these tokens alone.
 TokenMaskFactory allow_only(std::vector<int32_t> ids);

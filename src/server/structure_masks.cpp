@@ -1,3 +1,5 @@
+#include <chrono>
+
 #include "server/structure_compiler.h"
 
 namespace bise {
@@ -17,7 +19,32 @@ class AllowOnly final : public TokenMask {
   std::shared_ptr<const std::vector<int32_t>> ids_;
 };
 
+class TimedMask final : public TokenMask {
+ public:
+  TimedMask(std::unique_ptr<TokenMask> inner, std::function<void(double)> took) : inner_(std::move(inner)), took_(std::move(took)) {}
+
+  Result<bool> fill(std::span<uint32_t> bitmask) override {
+    const auto begin = std::chrono::steady_clock::now();
+    Result<bool> limited = inner_->fill(bitmask);
+    took_(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    return limited;
+  }
+  Result<void> accept(int32_t token) override { return inner_->accept(token); }
+  bool is_finished() const override { return inner_->is_finished(); }
+
+ private:
+  std::unique_ptr<TokenMask> inner_;
+  std::function<void(double)> took_;
+};
+
 }  // namespace
+
+TokenMaskFactory timed(TokenMaskFactory make_mask, std::function<void(double)> took) {
+  return [make_mask = std::move(make_mask), took = std::move(took)]() -> Result<std::unique_ptr<TokenMask>> {
+    std::unique_ptr<TokenMask> inner = TRY(make_mask());
+    return std::unique_ptr<TokenMask>(std::make_unique<TimedMask>(std::move(inner), took));
+  };
+}
 
 TokenMaskFactory allow_only(std::vector<int32_t> ids) {
   auto shared = std::make_shared<const std::vector<int32_t>>(std::move(ids));
