@@ -75,11 +75,11 @@ struct Load {
     };
     int64_t read = 0;
     run(20, false, read);
-    std::vector<double> idle = run(400, false, read);
+    std::vector<double> idle = run(200, false, read);
     const auto start = EngineClock::now();
-    std::vector<double> loaded = run(1500, true, read);
+    std::vector<double> loaded = run(700, true, read);
     const double seconds = ms_since(start) / 1e3;
-    std::vector<double> idle_after = run(200, false, read);
+    std::vector<double> idle_after = run(60, false, read);
     EngineStats stats = e->stats();
     std::printf(
         "{\"case\": \"itl\", \"stretch\": %g, \"idle_p50_ms\": %.2f, \"idle_p99_ms\": %.2f, "

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "engine/block_manager.h"
 #include "engine/engine.h"
 #include "engine/mask_worker.h"
@@ -18,6 +19,16 @@ namespace bise {
 inline double seconds_between(EngineClock::time_point start, EngineClock::time_point end) {
   return std::chrono::duration<double>(end - start).count();
 }
+
+// A row of logits and what is to be made of it: the log-probability of a token of the prompt, or a
+// draw. Rows are independent of each other, so that threads share them.
+struct RowRead {
+  const Sequence* sequence = nullptr;
+  int32_t prompt_token = -1;  // index in the sequence; -1: draw the next
+  DrawLimits limits;
+  std::span<float> logits;
+  std::optional<Result<SampledToken>> token;
+};
 
 struct Engine::State {
   const Model& model;
@@ -34,6 +45,7 @@ struct Engine::State {
   Buffer logits_memory;
   std::vector<float> logits;  // [rows, vocab_size] of the last forward
   MaskWorker masks;
+  std::optional<ThreadPool> row_threads;  // from the first step with several rows on
   const DigestKey digest_key = DigestKey::random();
 
   explicit State(const Model& m) : model(m) {}
@@ -60,8 +72,9 @@ struct Engine::State {
   SequenceEvent end(Sequence& sequence, FinishReason reason);
   SequenceEvent fail(Sequence& sequence, const Error& error);
   void add_logits_rows(const Sequence& sequence, Batch& batch) const;
-  SequenceEvent advance(Sequence& sequence, std::span<float> rows);
-  Result<void> draw(Sequence& sequence, std::span<float> row, SequenceEvent& event);
+  void read_rows(std::span<RowRead> rows);
+  SequenceEvent advance(Sequence& sequence, std::span<RowRead> rows);
+  Result<void> append(Sequence& sequence, SampledToken token, SequenceEvent& event);
 };
 
 }  // namespace bise

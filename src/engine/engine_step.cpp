@@ -115,13 +115,34 @@ SequenceEvent Engine::State::fail(Sequence& sequence, const Error& error) {
   return event;
 }
 
-// Draws the next token from its logits and says whether it is the last.
-Result<void> Engine::State::draw(Sequence& sequence, std::span<float> row, SequenceEvent& event) {
+// Sampling takes a few percent of a step of one sequence; that of many is shared by threads.
+void Engine::State::read_rows(std::span<RowRead> rows) {
+  auto read = [&rows](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      RowRead& row = rows[static_cast<size_t>(i)];
+      const Sequence& sequence = *row.sequence;
+      if (row.token) continue;  // its mask has failed
+      if (row.prompt_token < 0) {
+        row.token = sample(row.logits, sequence.params, sequence.counts, sequence.total(),
+                           row.limits);
+      } else {
+        row.token = token_logprobs(row.logits,
+                                   sequence.tokens[static_cast<size_t>(row.prompt_token)],
+                                   sequence.params.num_prompt_logprobs);
+      }
+    }
+  };
+  constexpr size_t kFewRows = 4;
+  if (rows.size() < kFewRows || model.backend().num_threads() == 1) {
+    return read(0, static_cast<int64_t>(rows.size()), 0);
+  }
+  if (!row_threads) row_threads.emplace(model.backend().num_threads());
+  row_threads->parallel_for(static_cast<int64_t>(rows.size()), 1, read);
+}
+
+// The drawn token, and whether it is the last.
+Result<void> Engine::State::append(Sequence& sequence, SampledToken token, SequenceEvent& event) {
   const SamplingParams& params = sequence.params;
-  DrawLimits limits;
-  limits.no_stop_tokens = !params.ignore_eos && sequence.num_output() < params.min_tokens;
-  if (sequence.mask) limits.allowed = TRY(masks.join(*sequence.mask));
-  SampledToken token = TRY(sample(row, params, sequence.counts, sequence.total(), limits));
   const int32_t id = token.id;
   event.token = std::move(token);
   sequence.tokens.push_back(id);
@@ -145,30 +166,26 @@ Result<void> Engine::State::draw(Sequence& sequence, std::span<float> row, Seque
   return {};
 }
 
-// After the step: counts its tokens and reads its rows of logits.
-SequenceEvent Engine::State::advance(Sequence& sequence, std::span<float> rows) {
-  const size_t columns = static_cast<size_t>(vocab_size());
-  const PromptRange range = foretold_tokens(sequence);
-  const bool is_drawn = draws(sequence);
+// After the step: counts its tokens and takes what was read from its rows of logits.
+SequenceEvent Engine::State::advance(Sequence& sequence, std::span<RowRead> rows) {
   const bool ends_here = sequence.samples() && sequence.prompt_only;
   scheduler->complete(sequence);
   drop_features(sequence);
   SequenceEvent event = event_of(sequence);
-  for (int32_t t = range.first; t < range.last; ++t) {
-    if (t == range.first) event.prompt_logprobs_first = t;
-    event.prompt_logprobs.push_back(
-        token_logprobs(rows.first(columns), sequence.tokens[static_cast<size_t>(t)],
-                       sequence.params.num_prompt_logprobs));
-    rows = rows.subspan(columns);
-    sequence.prompt_logprobs = t + 1;
-  }
-  if (is_drawn) {
-    if (auto drawn = draw(sequence, rows.first(columns), event); !drawn) {
-      return fail(sequence, drawn.error());
+  for (RowRead& row : rows) {
+    if (!*row.token) return fail(sequence, row.token->error());
+    SampledToken token = std::move(**row.token);
+    if (row.prompt_token < 0) {
+      if (auto done = append(sequence, std::move(token), event); !done) {
+        return fail(sequence, done.error());
+      }
+      continue;
     }
-  } else if (ends_here) {
-    event.finish = FinishReason::length;
+    if (event.prompt_logprobs.empty()) event.prompt_logprobs_first = row.prompt_token;
+    event.prompt_logprobs.push_back(std::move(token));
+    sequence.prompt_logprobs = row.prompt_token + 1;
   }
+  if (ends_here) event.finish = FinishReason::length;
   if (event.finish != FinishReason::none) {
     ++counters.finished[static_cast<size_t>(event.finish)];
     scheduler->finish(sequence.id);
@@ -219,14 +236,32 @@ std::vector<SequenceEvent> Engine::step() {
     for (Sequence* sequence : in_step) events.push_back(s.fail(*sequence, done.error()));
     return events;
   }
-  std::span<float> rows = s.logits;
-  for (Sequence* sequence : in_step) {
-    PromptRange range = foretold_tokens(*sequence);
-    size_t count = static_cast<size_t>(std::max(0, range.last - range.first)) +
-                   (draws(*sequence) ? 1 : 0);
-    count *= static_cast<size_t>(s.vocab_size());
-    events.push_back(s.advance(*sequence, rows.first(count)));
-    rows = rows.subspan(count);
+  std::span<float> logits = s.logits;
+  const size_t columns = static_cast<size_t>(s.vocab_size());
+  std::vector<RowRead> rows;
+  std::vector<size_t> first_row;  // by sequence in the step
+  for (const Sequence* sequence : in_step) {
+    first_row.push_back(rows.size());
+    auto add_row = [&](int32_t prompt_token) -> RowRead& {
+      rows.push_back({sequence, prompt_token, {}, logits.first(columns), {}});
+      logits = logits.subspan(columns);
+      return rows.back();
+    };
+    const PromptRange range = foretold_tokens(*sequence);
+    for (int32_t t = range.first; t < range.last; ++t) add_row(t);
+    if (!draws(*sequence)) continue;
+    RowRead& row = add_row(-1);
+    row.limits.no_stop_tokens = !sequence->params.ignore_eos &&
+                                sequence->num_output() < sequence->params.min_tokens;
+    if (!sequence->mask) continue;
+    if (auto allowed = s.masks.join(*sequence->mask)) row.limits.allowed = *allowed;
+    else row.token = Result<SampledToken>(allowed.error());
+  }
+  first_row.push_back(rows.size());
+  s.read_rows(rows);
+  for (size_t i = 0; i < in_step.size(); ++i) {
+    std::span<RowRead> own = std::span(rows).subspan(first_row[i], first_row[i + 1] - first_row[i]);
+    events.push_back(s.advance(*in_step[i], own));
   }
   const double seconds = seconds_between(start, EngineClock::now());
   s.counters.step_seconds.add(seconds);

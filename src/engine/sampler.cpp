@@ -1,6 +1,7 @@
 #include "engine/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -18,27 +19,86 @@ bool more_likely(const Candidate& a, const Candidate& b) {
   return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
 }
 
-// Four maxima side by side: one alone would wait for each comparison before the next.
+// Below it all is as with it: one token, or several that are equal. Its inverse is a float.
+constexpr double kLowestTemperature = 1e-30;
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+// Logits are read in groups of so many, each with its own sum or maximum: compilers make vectors of
+// them. A vocabulary is read several times for each token, so this is most of what sampling costs.
+constexpr size_t kLanes = 16;
+
 float largest(std::span<const float> logits) {
-  constexpr float kLowest = -std::numeric_limits<float>::infinity();
-  float a = kLowest, b = kLowest, c = kLowest, d = kLowest;
+  float lanes[kLanes];
+  std::fill(lanes, lanes + kLanes, kNever);
   size_t i = 0;
-  for (; i + 4 <= logits.size(); i += 4) {
-    a = std::max(a, logits[i]);
-    b = std::max(b, logits[i + 1]);
-    c = std::max(c, logits[i + 2]);
-    d = std::max(d, logits[i + 3]);
+  for (; i + kLanes <= logits.size(); i += kLanes) {
+    const float* x = &logits[i];
+    for (size_t j = 0; j < kLanes; ++j) lanes[j] = x[j] > lanes[j] ? x[j] : lanes[j];
   }
-  for (; i < logits.size(); ++i) a = std::max(a, logits[i]);
-  return std::max(std::max(a, b), std::max(c, d));
+  float result = *std::max_element(lanes, lanes + kLanes);
+  for (; i < logits.size(); ++i) result = std::max(result, logits[i]);
+  return result;
 }
 
-// The unnormalised probability of a logit. Every path computes it here, so that they agree in the
-// last bit.
+// Whether all are numbers below +infinity.
+bool are_numbers(std::span<const float> logits) {
+  constexpr float kMax = std::numeric_limits<float>::max();
+  uint32_t good[kLanes];
+  std::fill(good, good + kLanes, 1u);
+  size_t i = 0;
+  for (; i + kLanes <= logits.size(); i += kLanes) {
+    const float* x = &logits[i];
+    for (size_t j = 0; j < kLanes; ++j) good[j] &= x[j] <= kMax ? 1u : 0u;
+  }
+  bool all = std::all_of(good, good + kLanes, [](uint32_t g) { return g != 0; });
+  for (; i < logits.size(); ++i) all &= logits[i] <= kMax;
+  return all;
+}
+
+// The unnormalised probability of a logit. Every path that looks at single tokens computes it here,
+// so that they agree in the last bit.
 double weight(float logit, float max_logit, double inverse_temperature) {
   double exponent =
       (static_cast<double>(logit) - static_cast<double>(max_logit)) * inverse_temperature;
   return static_cast<double>(std::exp(static_cast<float>(exponent)));
+}
+
+// exp(x) for x <= 0 within 2 units in the last place, in steps that a compiler makes vectors of:
+// 2^n * exp(r) with |r| <= ln(2) / 2; what is below 2^-126 is 0.
+inline float exp_of_negative(float x) {
+  constexpr float kLog2E = 1.44269504f, kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
+  constexpr float kLowest = -87.0f;
+  const float y = x > kLowest ? x : kLowest;
+  const int32_t n = static_cast<int32_t>(y * kLog2E - 0.5f);
+  const float f = static_cast<float>(n);
+  const float r = (y - f * kLn2High) - f * kLn2Low;
+  // Cephes' polynomial for expf.
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const float scale = std::bit_cast<float>((n + 127) << 23);
+  return x > kLowest ? p * scale : 0.0f;
+}
+
+// The sum of weight() over all logits, to 1e-6 of it.
+double sum_of_weights(std::span<const float> logits, float max_logit, double inverse_temperature) {
+  const float factor = static_cast<float>(inverse_temperature);
+  constexpr size_t kGroups = 16;  // that are added as floats before they go to the double
+  double sum = 0.0;
+  size_t i = 0;
+  while (i + kLanes <= logits.size()) {
+    float lanes[kLanes] = {};
+    for (size_t g = 0; g < kGroups && i + kLanes <= logits.size(); ++g, i += kLanes) {
+      const float* x = &logits[i];
+      for (size_t j = 0; j < kLanes; ++j) lanes[j] += exp_of_negative((x[j] - max_logit) * factor);
+    }
+    for (float lane : lanes) sum += static_cast<double>(lane);
+  }
+  for (; i < logits.size(); ++i) sum += weight(logits[i], max_logit, inverse_temperature);
+  return sum;
 }
 
 // The tokens, most likely first, sorted only as far as somebody looks. A sort of a whole vocabulary
@@ -126,7 +186,7 @@ Kept top_p_and_min_p(Tokens& tokens, size_t count, double total, const SamplingP
 
 int32_t draw(std::span<const float> logits, const SamplingParams& params, double uniform) {
   float max_logit = largest(logits);
-  double inverse_temperature = 1.0 / params.temperature;
+  double inverse_temperature = 1.0 / std::max(params.temperature, kLowestTemperature);
   // Below exp(-12) of the best token lies what is hardly ever reached.
   SortedTokens tokens(logits, max_logit, 12.0 * std::max(params.temperature, 1e-3));
   size_t count = top_k_count(params, logits.size());
@@ -136,7 +196,7 @@ int32_t draw(std::span<const float> logits, const SamplingParams& params, double
       total += weight(tokens[i].logit, max_logit, inverse_temperature);
     }
   } else {
-    for (float x : logits) total += weight(x, max_logit, inverse_temperature);
+    total = sum_of_weights(logits, max_logit, inverse_temperature);
   }
   Kept kept = top_p_and_min_p(tokens, count, total, params, max_logit, inverse_temperature);
   double target = uniform * kept.mass;
@@ -156,8 +216,6 @@ bool changes_logits(const SamplingParams& params) {
   return params.repetition_penalty != 1.0 || params.presence_penalty != 0.0 ||
          params.frequency_penalty != 0.0 || !params.logit_bias.empty();
 }
-
-constexpr float kNever = -std::numeric_limits<float>::infinity();
 
 void apply_mask(std::span<float> logits, std::span<const uint32_t> allowed) {
   for (size_t i = 0; i < logits.size(); i += 32) {
@@ -219,17 +277,13 @@ void apply_logit_bias(std::span<float> logits, const std::map<int32_t, float>& b
 }
 
 int32_t greedy_token(std::span<const float> logits) {
-  size_t best = 0;
-  for (size_t i = 1; i < logits.size(); ++i) {
-    if (logits[i] > logits[best]) best = i;
-  }
-  return static_cast<int32_t>(best);
+  const auto best = std::find(logits.begin(), logits.end(), largest(logits));
+  return static_cast<int32_t>(best - logits.begin());
 }
 
 double log_sum_exp(std::span<const float> logits) {
   float max_logit = largest(logits);
-  double sum = 0.0;
-  for (float x : logits) sum += weight(x, max_logit, 1.0);
+  double sum = sum_of_weights(logits, max_logit, 1.0);
   return static_cast<double>(max_logit) + std::log(sum);
 }
 
@@ -252,7 +306,7 @@ std::vector<TokenProbability> kept_tokens(std::span<const float> logits,
   std::sort(tokens.begin(), tokens.end(), more_likely);
   if (params.temperature == 0.0) return {{tokens[0].id, 1.0}};
   float max_logit = tokens[0].logit;
-  double inverse_temperature = 1.0 / params.temperature;
+  double inverse_temperature = 1.0 / std::max(params.temperature, kLowestTemperature);
   size_t count = top_k_count(params, tokens.size());
   double total = 0.0;
   for (size_t i = 0; i < count; ++i) {
@@ -270,9 +324,7 @@ std::vector<TokenProbability> kept_tokens(std::span<const float> logits,
 Result<SampledToken> sample(std::span<float> logits, const SamplingParams& params,
                             const TokenCounts& counts, int64_t position,
                             const DrawLimits& limits) {
-  bool are_numbers = true;
-  for (float x : logits) are_numbers &= x <= std::numeric_limits<float>::max();
-  if (!are_numbers) return bad_logits("logits that are not finite numbers");
+  if (!are_numbers(logits)) return bad_logits("logits that are not finite numbers");
   if (!std::isfinite(largest(logits))) return bad_logits("no logit above minus infinity");
 
   SampledToken token;
