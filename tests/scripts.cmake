@@ -69,3 +69,9 @@ set_tests_properties(demo.examples_print_what_the_documents_say PROPERTIES
 
 bise_script_test(cli.exit_codes_pipes_and_interrupts_are_as_documented
   ${CMAKE_SOURCE_DIR}/tests/app/cli_test.py $<TARGET_FILE:bise> ${CMAKE_CURRENT_SOURCE_DIR}/golden)
+
+# The demo model of our own: what it is trained on and judged by, and its prompts by the program.
+set(demo_model ${CMAKE_SOURCE_DIR}/python/demo_model)
+bise_script_test(demo_model.the_generated_cases_are_what_they_say ${demo_model}/generator_test.py)
+bise_script_test(demo_model.prompts_are_those_of_mistral_common ${demo_model}/check_prompts.py check
+  ${CMAKE_CURRENT_SOURCE_DIR}/golden/demo/prompts.json $<TARGET_FILE:bise> ${CMAKE_BINARY_DIR}/tests/demo_model)
