@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Held-out cases through the built program, greedily: encode, generate, parse, judge.
 
-    evaluate.py BISE MODEL [--cases N] [--tasks a,b] [--seed S] [--answers FILE] [--wrong N] [-- options of bise]
+    evaluate.py BISE MODEL [--cases N] [--tasks a,b] [--seed S] [--wrong N] [-- options of bise]
 
-Prints one line per task: right answers of how many, with a 95 % interval. --answers keeps every answer's token ids as JSON
+Prints one line per task: right answers of how many, with a 95 % interval. --answers FILE keeps every answer's token ids as JSON
 lines; --compare FILE tells how many of them are the same as in such a file (of answers_torch.py, or of another form of the
-weights). Needs only Python's standard library.
+weights). --record FILE keeps the counts; --at-least FILE asks the same cases again and fails where fewer answers are right (one
+of a task may turn, because kernels of other processors round otherwise); it is skipped (77) when MODEL has no weights. Needs only
+Python's standard library.
 """
 import argparse
 import base64
@@ -75,13 +77,27 @@ def main():
     p.add_argument("--max-tokens", type=int, default=200)
     p.add_argument("--answers")
     p.add_argument("--compare")
+    p.add_argument("--record")
+    p.add_argument("--at-least")
     p.add_argument("--wrong", type=int, default=0, help="print so many wrong answers of each task")
     cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     o = p.parse_args(sys.argv[1:cut])
     o.options = sys.argv[cut + 1:]   # of bise
+    if o.at_least:
+        if not os.path.exists(f"{o.model}/model.safetensors"):
+            print(f"skipped: {o.model} has no model.safetensors")
+            sys.exit(77)
+        with open(o.at_least, encoding="utf-8") as f:
+            wanted = json.load(f)
+        o.cases, o.seed, o.tasks = wanted["cases"], wanted["seed"], ",".join(wanted["right"])
+    sys.exit(evaluate(o, wanted["right"] if o.at_least else {}))
+
+
+def evaluate(o, wanted):
+    """Asks, prints, keeps; the number of tasks that are below `wanted`."""
     tasks = cases.registry()
     kept = open(o.answers, "w", encoding="utf-8") if o.answers else None
-    other = {}
+    other, right, below = {}, {}, 0
     if o.compare:
         with open(o.compare, encoding="utf-8") as f:
             other = {(a["task"], a["index"]): a["ids"] for a in map(json.loads, f)}
@@ -90,8 +106,12 @@ def main():
         made = [cases.make(task, o.seed, i, tasks) for i in range(o.cases)]
         ids, answers = ask(o.bise, o.model, made, o.options, o.max_tokens)
         verdicts = [judge.right(c, a) for c, a in zip(made, answers)]
-        low, high = interval(sum(verdicts), len(made))
-        print(f"{task:15s} {sum(verdicts):4d} of {len(made)}  {100 * sum(verdicts) / len(made):5.1f} %  ({low:.1f} to {high:.1f})", flush=True)
+        right[task] = sum(verdicts)
+        low, high = interval(right[task], len(made))
+        bad = task in wanted and right[task] < wanted[task] - 1
+        below += bad
+        print(f"{task:15s} {right[task]:4d} of {len(made)}  {100 * right[task] / len(made):5.1f} %  ({low:.1f} to {high:.1f})"
+              + (f"  BELOW the recorded {wanted[task]}" if bad else ""), flush=True)
         for c, a in [(c, a) for c, a, v in zip(made, answers, verdicts) if not v][:o.wrong]:
             print(f"    expected {c.content!r} {c.tool_calls or ''}\n    got      {json.dumps(a, ensure_ascii=False)[:300]}")
         for i, row in enumerate(ids):
@@ -102,6 +122,11 @@ def main():
                 same += row == other[task, i]
     if o.compare:
         print(f"same answers: {same} of {compared}")
+    if o.record:
+        with open(o.record, "w", encoding="utf-8") as f:
+            json.dump({"seed": o.seed, "cases": o.cases, "right": right}, f, indent=1)
+            f.write("\n")
+    return below
 
 
 if __name__ == "__main__":

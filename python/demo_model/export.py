@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """A training folder as model folders in published forms.
 
-    export.py DIR OUT [FORM ...]      FORM: bf16 fp8 mistral-bf16 mistral-fp8 q8_0 q4_0 bf16-gguf  (all when none is named)
+    export.py DIR OUT [FORM ...]      all forms when none is named: bf16 fp8 mistral-bf16 mistral-fp8 bf16-gguf q8_0 q4_0
+                                      w4a16 nvfp4 mlx-4bit
 
 Each form is a folder OUT/FORM that bise opens. The weights are the running average of the checkpoint, rounded to BF16 first;
-the other forms are made from those. FP8 has the published shape: linears of the text layers in E4M3 with one scale per tensor,
+the other forms are made from those, by rounding to nearest. FP8 has the published shape: linears of the text layers in E4M3 with one scale per tensor,
 static activation scales from held-in cases; all else BF16.
 """
 import json
@@ -19,7 +20,7 @@ import architecture
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path += [os.path.join(HERE, "../goldens"), os.path.join(HERE, "../../tests/golden/model")]
-FORMS = ("bf16", "fp8", "mistral-bf16", "mistral-fp8", "bf16-gguf", "q8_0", "q4_0")
+FORMS = ("bf16", "fp8", "mistral-bf16", "mistral-fp8", "bf16-gguf", "q8_0", "q4_0", "w4a16", "nvfp4", "mlx-4bit")
 
 
 def write_json(path, value):
@@ -45,13 +46,8 @@ def numbers():
                        "ffn": vision["intermediate_size"], "act": "silu"}}
 
 
-def write_hf(folder, tekken, weights, fp8):
-    config = dict(architecture.CONFIG)
-    if fp8:
-        config["quantization_config"] = {"quant_method": "fp8", "activation_scheme": "static", "weight_block_size": None,
-                                         "modules_to_not_convert": ["model.vision_tower", "model.multi_modal_projector", "lm_head"]}
-    save_file(weights, f"{folder}/model.safetensors", metadata={"format": "pt"})
-    write_json(f"{folder}/config.json", config)
+def write_companions(folder, tekken):
+    """What stands beside config.json and the weights."""
     # Greedy unless asked otherwise: the model knows one right answer.
     write_json(f"{folder}/generation_config.json", {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 11, "do_sample": False,
                                                     "max_length": 32768})
@@ -63,6 +59,16 @@ def write_hf(folder, tekken, weights, fp8):
         "image_token": "[IMG]", "image_break_token": "[IMG_BREAK]", "image_end_token": "[IMG_END]"})
     write_json(f"{folder}/preprocessor_config.json", image)
     shutil.copy(tekken, f"{folder}/tekken.json")
+
+
+def write_hf(folder, tekken, weights, fp8):
+    config = dict(architecture.CONFIG)
+    if fp8:
+        config["quantization_config"] = {"quant_method": "fp8", "activation_scheme": "static", "weight_block_size": None,
+                                         "modules_to_not_convert": ["model.vision_tower", "model.multi_modal_projector", "lm_head"]}
+    save_file(weights, f"{folder}/model.safetensors", metadata={"format": "pt"})
+    write_json(f"{folder}/config.json", config)
+    write_companions(folder, tekken)
 
 
 def write_mistral(folder, tekken, weights, fp8):
@@ -117,6 +123,7 @@ def write_gguf(folder, bf16_folder, kind):
     made = GGMLQuantizationType[kind.upper()]
     make_gguf.write_text("model.gguf", "bise demo", lambda name: made, LlamaFileType[f"MOSTLY_{kind.upper()}"])
     make_gguf.write_projector("mmproj.gguf", "bise demo")
+    shutil.copy(f"{bf16_folder}/tekken.json", folder)   # says which reasoning efforts there are
 
 
 def main():
@@ -124,6 +131,7 @@ def main():
     unknown = set(forms) - set(FORMS)
     if unknown:
         sys.exit(f"unknown form {', '.join(sorted(unknown))}; known: {', '.join(FORMS)}")
+    low_bit_forms = ("w4a16", "nvfp4", "mlx-4bit")
     tekken, weights = f"{directory}/tekken.json", trained_weights(directory)
     quantised = to_fp8(weights, activation_ranges(weights, tekken)) if any("fp8" in f for f in forms) else None
     for form in ["bf16"] + [f for f in forms if f != "bf16"]:   # GGUF is made from the BF16 folder
@@ -134,6 +142,11 @@ def main():
             write_hf(folder, tekken, quantised if form == "fp8" else weights, form == "fp8")
         elif form.startswith("mistral"):
             write_mistral(folder, tekken, quantised if form.endswith("fp8") else weights, form.endswith("fp8"))
+        elif form in low_bit_forms:
+            import low_bit
+            os.rmdir(folder)   # made anew there
+            low_bit.write(form, out, dict(architecture.CONFIG), {k: v.float().numpy() for k, v in weights.items()})
+            write_companions(folder, tekken)
         else:
             write_gguf(folder, f"{out}/bf16", form.removesuffix("-gguf"))
         print(form, sum(os.path.getsize(f"{folder}/{f}") for f in os.listdir(folder)), "bytes")

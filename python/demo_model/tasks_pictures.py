@@ -108,7 +108,7 @@ def conversation(random, pictures, turns):
 def shapes(random):
     canvas, found = scene(random)
     turns = []
-    for _ in range(random.choice((1, 3, 4, 5))):
+    for _ in range(random.choice((1, 4, 6, 8))):
         turns.append(ask(random, found))
     return conversation(random, [canvas], turns)
 
@@ -133,7 +133,7 @@ def digits(random):
 def two(random):
     (a, first), (b, second) = scene(random, 3), scene(random, 3)
     turns = []
-    for _ in range(random.choice((1, 2, 3))):
+    for _ in range(random.choice((1, 3, 5))):
         kind = random.randrange(4)
         if kind == 0 and len(first) != len(second):
             turns.append(("Which picture has more shapes?", "the first" if len(first) > len(second) else "the second"))

@@ -57,7 +57,7 @@ def chat(random):
     return Case("", request(messages), answer)
 
 
-def document(min_sentences, max_sentences, questions=4):
+def document(min_sentences, max_sentences, questions=7):
     """Facts among filler sentences; the document comes first, then questions about it."""
     def make(random):
         count = round(min_sentences * (max_sentences / min_sentences) ** random.random())

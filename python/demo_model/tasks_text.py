@@ -114,7 +114,7 @@ def fields(random):
     age, count, price = random.randint(1, 99), random.randint(2, 99), random.randint(1, 999)
     likes = random.sample(words.THINGS, random.randint(1, 3))
     married = random.random() < 0.5
-    job, colour, day = random.choice(words.JOBS), random.choice(words.COLOURS), random.choice(words.DAYS)
+    job, colour, day = random.choice(words.JOBS), random.choice(words.COLOURS[:4]), random.choice(words.DAYS)
     street, house = words.name_like(random), random.randint(1, 99)
     string, integer = {"type": "string"}, {"type": "integer"}
     return name, [
@@ -124,8 +124,7 @@ def fields(random):
         ("job", string, job, f"works as a {job}"),
         ("count", integer, count, f"has {count} {thing}s"),
         ("price", integer, price, f"paid {price} francs"),
-        ("colour", {"type": "string", "enum": words.COLOURS[:4]} if colour in words.COLOURS[:4] else string, colour,
-         f"likes the colour {colour}"),
+        ("colour", {"type": "string", "enum": words.COLOURS[:4]}, colour, f"likes the colour {colour}"),
         ("married", {"type": "boolean"}, married, "is married" if married else "is not married"),
         ("likes", {"type": "array", "items": string}, likes, "buys " + " and ".join("a " + t for t in likes)),
         ("day", string, day, f"comes on {day}"),
@@ -134,25 +133,37 @@ def fields(random):
     ]
 
 
+def told_text(random, name, clauses):
+    random.shuffle(clauses)
+    return f"{name} " + (", ".join(clauses[:-1]) + " and " if len(clauses) > 1 else "") + clauses[-1] + "."
+
+
 def json_answer(random):
-    name, pool = fields(random)
-    told = random.sample(pool[1:], random.randint(1, 4))
+    """One schema; one text, or several one after the other."""
+    turns = random.choice((1, 2, 3, 4))
+    people = [fields(random) for _ in range(turns)]
+    keys = [k for k, _, _, _ in people[0][1]]
+    told = random.sample(keys[1:], random.randint(1, 4))
     asked = random.sample(told, random.randint(1, len(told)))
     if random.random() < 0.8:
-        asked.insert(random.randint(0, len(asked)), pool[0])
-    clauses = [c for _, _, _, c in told]
-    text = f"{name} " + (", ".join(clauses[:-1]) + " and " if len(clauses) > 1 else "") + clauses[-1] + "."
-    schema = {"type": "object", "properties": {k: s for k, s, _, _ in asked}, "required": [k for k, _, _, _ in asked]}
-    schema = json.dumps(schema)
-    value = {k: v for k, _, v, _ in asked}
-    form = random.randrange(3)
-    if form == 0:
-        messages = [user(f"{text} Answer with JSON of this schema: {schema}")]
-    elif form == 1:
-        messages = [user(f"Write JSON of this schema: {schema}\n{text}")]
-    else:
-        messages = [{"role": "system", "content": f"Answer with JSON of this schema: {schema}"}, user(text)]
-    return Case("", request(messages), json.dumps(value, ensure_ascii=False), judge="json")
+        asked.insert(random.randint(0, len(asked)), "name")
+    schemas = {k: s for k, s, _, _ in people[0][1]}
+    schema = json.dumps({"type": "object", "properties": {k: schemas[k] for k in asked}, "required": asked})
+    form, messages = random.randrange(3), []
+    for i, (name, pool) in enumerate(people):
+        values, clauses = {k: v for k, _, v, _ in pool}, {k: c for k, _, _, c in pool}
+        text = told_text(random, name, [clauses[k] for k in told])
+        answer = json.dumps({k: values[k] for k in asked}, ensure_ascii=False)
+        if i == 0 and form == 2:
+            messages.append({"role": "system", "content": f"Answer with JSON of this schema: {schema}"})
+        if i == 0 and form == 0:
+            text = f"{text} Answer with JSON of this schema: {schema}"
+        if i == 0 and form == 1:
+            text = f"Write JSON of this schema: {schema}\n{text}"
+        messages.append(user(text))
+        if i + 1 < turns:
+            messages.append(assistant(answer))
+    return Case("", request(messages), answer, judge="json")
 
 
 # --------------------------------------------------------------------------------------------------------------- copy

@@ -167,12 +167,12 @@ def result_message(number, text):
 
 
 def choose(random):
-    """One to three turns with calls; results of earlier turns are answered with a fixed word."""
+    """One to five turns with calls; results of earlier turns are answered with a fixed word."""
     effort = "high" if random.random() < 0.2 else "none"
     made = some_tools(random, random.choice((1, 2, 3, 3, 4)) + 1)
     others, tools = made[0], made[1:]
     messages, next_id = [], 0
-    turns = random.choice((1, 1, 2, 3))
+    turns = random.choice((1, 3, 4, 5))
     for i in range(turns):
         text, calls, content = ask(random, tools, others)
         messages.append(user(text))

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains the demo model; stop it at any time, start it again with the same command and it goes on.
 
-    train.py DIR [--hours H] [--until-step N] [--threads N] [--phase short|long] ...
+    train.py DIR [--hours H] [--until-step N] [--threads N] ...
 
 DIR gets tekken.json, checkpoint.pt (written whole, then renamed) and log.jsonl (loss by task, exact answers by task on held-out
 cases, tokens, seconds).
@@ -10,6 +10,7 @@ import argparse
 import collections
 import json
 import os
+import signal
 import time
 
 import torch
@@ -150,9 +151,12 @@ def main():
     renderer, tasks = Renderer(f"{o.dir}/tekken.json"), cases.registry()
     run.log(started=True, parameters=sum(p.numel() for p in run.model.parameters()))
     start = saved = time.time()
+    stop = []   # a signal ends the run after the step, with a checkpoint
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.append(1))
     losses = collections.defaultdict(lambda: [0.0, 0])
     run.model.train()
-    while run.step < o.until_step and time.time() - start < o.hours * 3600:
+    while not stop and run.step < o.until_step and time.time() - start < o.hours * 3600:
         began = time.time()
         shares = shares_at(run.step, o)
         samples = batches.samples_of_step(TRAIN_SEED, run.step, shares, o.budget, renderer, tasks)
