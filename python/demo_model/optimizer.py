@@ -19,7 +19,9 @@ class Optimizer:
     def __init__(self, model, weight_decay=0.01):
         self.matrices, self.others = [], []
         for name, p in model.named_parameters():
-            inside = ".layers." in name or "multi_modal_projector" in name
+            if not p.requires_grad:
+                continue
+            inside = ".layers." in name or "multi_modal_projector" in name or "eagle_linear" in name
             (self.matrices if p.ndim == 2 and inside else self.others).append(p)
         self.groups = {}
         for p in self.matrices:
