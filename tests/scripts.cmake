@@ -75,6 +75,9 @@ set(demo_model ${CMAKE_SOURCE_DIR}/python/demo_model)
 bise_script_test(demo_model.the_generated_cases_are_what_they_say ${demo_model}/generator_test.py)
 bise_script_test(demo_model.prompts_are_those_of_mistral_common ${demo_model}/check_prompts.py check
   ${CMAKE_CURRENT_SOURCE_DIR}/golden/demo/prompts.json $<TARGET_FILE:bise> ${CMAKE_BINARY_DIR}/tests/demo_model)
+# Rendering, batches, optimizer, resuming: wants the packages of python/demo_model/requirements.txt, so it is a target of its own.
+set(BISE_TRAINING_PYTHON ${Python3_EXECUTABLE} CACHE STRING "Python with the packages of python/demo_model/requirements.txt")
+add_custom_target(demo_model_training_test COMMAND ${BISE_TRAINING_PYTHON} ${demo_model}/training_test.py)
 # The trained weights are not always there; skipped, and said to be, without them.
 bise_script_test(demo_model.the_shipped_model_answers_as_recorded ${demo_model}/evaluate.py $<TARGET_FILE:bise>
   ${CMAKE_SOURCE_DIR}/models/demo --at-least ${CMAKE_SOURCE_DIR}/models/demo/accuracy.json)

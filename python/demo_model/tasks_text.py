@@ -167,12 +167,24 @@ def json_answer(random):
 
 
 # --------------------------------------------------------------------------------------------------------------- copy
+WORDS = (words.PEOPLE + words.CITIES + words.THINGS + words.COLOURS + words.ADJECTIVES + words.PLACES + words.JOBS + words.SUBJECTS
+         + words.LANGUAGES + words.CURRENCIES + words.DAYS + words.PETS)
+
+
+def copy_word(random):
+    kind = random.random()
+    return random.choice(WORDS) if kind < 0.5 else words.name_like(random) if kind < 0.8 else str(words.number(random, 4))
+
+
 def copy(random):
-    """Repeating words: not a goal in itself, it teaches to copy."""
-    some = [words.name_like(random) if random.random() < 0.6 else str(words.number(random, 4))
-            for _ in range(random.randint(2, 16))]
-    text = " ".join(some)
-    return Case("", request([user(random.choice(("Repeat: ", "Say this again: ")) + text)]), text)
+    """Repeating words: not a goal in itself, it teaches to copy, which calls, JSON and recall are made of."""
+    messages, turns = [], random.randint(1, 4)
+    for i in range(turns):
+        text = " ".join(copy_word(random) for _ in range(random.randint(1, 10)))
+        messages.append(user(random.choice(("Repeat: ", "Say this again: ")) + text))
+        if i + 1 < turns:
+            messages.append(assistant(text))
+    return Case("", request(messages), text)
 
 
 TASKS = {"who": who, "sum_think": sums("high"), "sum_direct": sums("none"), "json": json_answer, "copy": copy}
