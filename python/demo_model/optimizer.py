@@ -36,7 +36,9 @@ class Optimizer:
             group["lr"] = adam_rate
         self.adam.step()
         for params in self.groups.values():
-            stack = []
+            stack, params = [], [p for p in params if p.grad is not None]   # a step without pictures has no gradient of the tower
+            if not params:
+                continue
             for p in params:
                 m = self.momentum[id(p)].lerp_(p.grad, 1 - beta)
                 update = p.grad.lerp(m, beta)
