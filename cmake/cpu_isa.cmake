@@ -1,4 +1,4 @@
-# One translation unit per instruction set: the only place with ISA flags.
+# The translation units with ISA flags: one per instruction set, and only these.
 file(GLOB isa_sources CONFIGURE_DEPENDS src/backend/cpu/*.cpp)
 target_sources(bise_backend PRIVATE ${isa_sources})
 # The kernels' loops over tokens and lanes have constant counts and must be unrolled, or their sums live
@@ -13,9 +13,12 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC 12's own AVX-512 header leaves its undefined vectors uninitialised (PR 105593).
   list(APPEND avx512_flags -Wno-uninitialized)
 endif()
-set_source_files_properties(src/backend/cpu/isa_scalar.cpp PROPERTIES COMPILE_OPTIONS "${kernel_flags}")
+set(amx_flags ${avx512_flags} -mavx512bf16 -mamx-tile -mamx-bf16 -mamx-int8)
+# isa_scalar.cpp has the flags of everybody else: its unrolling of 16 lanes everywhere cost more than a
+# minute of compiling, for a table that stands in where there is no AVX2.
 set_source_files_properties(src/backend/cpu/isa_avx2.cpp PROPERTIES COMPILE_OPTIONS "${avx2_flags}")
 set_source_files_properties(src/backend/cpu/isa_avx512.cpp PROPERTIES COMPILE_OPTIONS "${avx512_flags}")
+set_source_files_properties(src/backend/cpu/isa_amx.cpp PROPERTIES COMPILE_OPTIONS "${amx_flags}")
 set_source_files_properties(src/backend/cpu/isa_pack_avx2.cpp PROPERTIES COMPILE_OPTIONS "$<$<NOT:$<CONFIG:Debug>>:-O3>;-mavx2;-mbmi2")
 # Vectors of 32 bytes are passed between functions of one file only: how is nobody's concern.
 set_source_files_properties(src/backend/cpu/isa_pack_scalar.cpp PROPERTIES COMPILE_OPTIONS "-Wno-psabi")

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Runs the examples of the documents against the built program.
 
-    check_examples.py FOLDER_OF_BISE [--demo] FILE.md…
+    check_examples.py FOLDER_OF_BISE [--demo | --serve] FILE.md…
 
 A block that begins ```console test is run: lines that begin with "$ " are commands, the lines below them what they print on
 stdout. "…" in a line stands for anything within it, a line of "…" alone for any number of lines. A command that ends with
 "# exit N" must have that exit status, others 0. Blocks marked ```console test demo need the demo model in the local store;
-they are run with --demo, and alone: without the model the exit status is 77. Commands run in bash from the repository's
-root with `bise` on the PATH.
+they are run with --demo, and alone: without the model the exit status is 77. Blocks marked ```console test serve are run with
+--serve, alone, while `bise serve demo` runs; localhost:8000 in their commands stands for its address. Commands run in bash from
+the repository's root with `bise` on the PATH.
 """
 import os
 import pathlib
@@ -16,18 +17,18 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-BLOCK = re.compile(r"^```console test( demo)?\n(.*?)^```", re.M | re.S)
+BLOCK = re.compile(r"^```console test( demo| serve)?\n(.*?)^```", re.M | re.S)
 
 
 def examples_of(text):
-    """[(demo, line, command, expected exit, expected output)]"""
+    """[(needs, line, command, expected exit, expected output)]; needs is empty, demo or serve"""
     found = []
     for block in BLOCK.finditer(text):
         line = text.count("\n", 0, block.start(2)) + 1
         for part in re.split(r"^\$ ", block.group(2), flags=re.M)[1:]:
             command, _, output = part.partition("\n")
             status = re.search(r"#\s*exit (\d+)\s*$", command)
-            found.append((bool(block.group(1)), line, command, int(status.group(1)) if status else 0, output.rstrip("\n")))
+            found.append(((block.group(1) or "").strip(), line, command, int(status.group(1)) if status else 0, output.rstrip("\n")))
     return found
 
 
@@ -47,20 +48,29 @@ def run(folder, command):
 
 def main():
     arguments = sys.argv[1:]
-    demo = "--demo" in arguments
-    folder, *files = [a for a in arguments if a != "--demo"]
+    mode = next((a[2:] for a in arguments if a in ("--demo", "--serve")), "")
+    folder, *files = [a for a in arguments if not a.startswith("--")]
     folder = pathlib.Path(folder).resolve()
-    if demo:
+    if mode:
         home = os.environ.get("BISE_HOME") or (os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")) + "/bise"
         if not list(pathlib.Path(home, "models/demo").glob("*.gguf")):
             print("skipped: the demo model is not in the local store; scripts/demo.sh --fetch-only puts it there")
             return 77
+    if mode == "serve":
+        sys.path.insert(0, str(ROOT / "python"))
+        from serve_process import Server
+        with Server(folder / "bise", "demo") as server:
+            return check(folder, files, mode, f"127.0.0.1:{server.port}")
+    return check(folder, files, mode, "localhost:8000")
+
+
+def check(folder, files, mode, address):
     passed = failed = 0
     for name in files:
-        for needs_demo, line, command, want_status, want in examples_of((ROOT / name).read_text(encoding="utf-8")):
-            if needs_demo != demo:
+        for needs, line, command, want_status, want in examples_of((ROOT / name).read_text(encoding="utf-8")):
+            if needs != mode:
                 continue
-            status, out, err = run(folder, command)
+            status, out, err = run(folder, command.replace("localhost:8000", address))
             trimmed = "".join(l.rstrip() + "\n" for l in out.splitlines())
             if status == want_status and re.fullmatch(pattern_of(want), trimmed):
                 passed += 1

@@ -19,22 +19,30 @@ MAY_INCLUDE = {
     "model": ["base", "tensor", "io", "backend"],
     "engine": ["base", "text", "backend", "model"],
     "chat": ["base", "text", "engine", "model/image.h", "io/gguf.h"],  # gguf.h: a tokenizer may live in a GGUF
-    "app": ["base", "tensor", "text", "io", "backend", "model", "engine", "chat"],
+    "server": ["base", "text", "engine", "chat", "model/image.h"],
+    "app": ["base", "tensor", "text", "io", "backend", "model", "engine", "chat", "server"],
 }
 # header -> the only files below src/ that may include it (regular expressions on the path).
 ONLY_FROM = {
     r"nlohmann/.*": r"base/json\.h",
     r"base/json\.h": r".*\.cpp|app/.*\.h",  # 2 s of compile time; no header of a floor below app hands it on
     r"CLI/.*": r"app/.*\.cpp",
+    # 5 s of compile time each: two files and their headers speak to the network
+    r"boost/.*": r"server/http_.*\.(cpp|h)",
+    r"openssl/.*": r"server/api_keys\.cpp",
+    r"prometheus/.*": r"server/metrics\.cpp",
+    r"curl/.*": r"app/bench_serve_client\.cpp",
+    r"llguidance\.h": r"server/llguidance_compiler\.cpp",
+    r"server/http_(connection|stream)\.h": r"server/http_.*\.(cpp|h)",
     r"spdlog/.*": r"app/.*\.cpp|base/log\.cpp",
     r"(histedit|editline/.*)(\.h)?": r"app/.*\.cpp",
     r"(jpeglib|png|gif_lib|webp/.*)(\.h)?": r"model/.*\.cpp",
     r"backend/cpu/.*\.inl": r"backend/cpu/isa_.*\.cpp",
     r"backend/cpu/simd_.*\.h": r"backend/cpu/(isa_.*\.cpp|.*\.inl|simd_.*\.h)",
     r".*intrin\.h": r"backend/cpu/(isa_.*\.cpp|.*\.inl|simd_.*\.h)|app/machine\.cpp|backend/cpu/cpu_features\.cpp",
-    # cpu_memory: huge pages for weights
+    # cpu_memory: huge pages for weights; cpu_features: asks the system for tile registers
     r"(sys/mman|sys/stat|fcntl|unistd|sched|pthread)\.h":
-        r"base/(file|thread_pool|read_queue|read_ahead)\.cpp|backend/cpu/cpu_memory\.cpp|app/.*\.cpp",
+        r"base/(file|thread_pool|read_queue|read_ahead)\.cpp|backend/cpu/cpu_(memory|features)\.cpp|app/.*\.cpp",
     r"liburing\.h": r"base/read_queue\.cpp",
     r"regex": r"(?!)",
     r"iostream": r".*\.cpp",
@@ -109,6 +117,8 @@ def self_test():
         ("backend/cpu/cpu_pack.cpp", "#include <immintrin.h>"), ("text/x.cpp", "#include <regex>"),
         ("io/x.h", "#include <iostream>"), ("chat/x.cpp", "#include <CLI/App.hpp>"),
         ("io/x.cpp", '#include "gguf.h"'), ("surprise/x.cpp", ""),
+        ("server/api.cpp", "#include <boost/asio.hpp>"), ("app/x.cpp", '#include "server/http_connection.h"'),
+        ("chat/x.cpp", '#include "server/api.h"'), ("server/x.h", '#include "base/json.h"'),
         ("io/x.cpp", "int main() {}"), ("io/x.cpp", "  std::exit(1);"), ("io/x.cpp", 'getenv("X");'),
         ("io/x.cpp", 'std::printf("x");'), ("io/x.cpp", "std::cerr << 1;"), ("io/x.cpp", "throw 1;"),
     ]

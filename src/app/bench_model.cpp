@@ -79,6 +79,7 @@ Json ModelBench::row() const {
 Result<std::unique_ptr<Engine>> ModelBench::engine(int sequences, int64_t prompt_tokens, int64_t steps) const {
   EngineOptions options = engine_options_;
   options.max_sequences = sequences;
+  options.prefix_cache = false;  // every round reads its prompts anew
   const int64_t tokens = prompt_tokens + 1 + steps + head_start(options, sequences, prompt_tokens);
   const int64_t context = options.context > 0 ? options.context : config().context_length;
   if (tokens > context) {  // answers would be cut short
@@ -150,9 +151,12 @@ double ModelBench::step_bytes(const Engine& engine, int sequences, double tokens
 double ModelBench::measure_read() const {
   return measure_read_bandwidth(session_->backend->num_threads(), kPeakSeconds);
 }
-double ModelBench::measure_matrix_peak() const {
-  const MatrixPeak peak = session_->backend->measure_matrix_peak(kPeakSeconds);
-  return multiplies_int8() ? peak.int8_tops : peak.float_tflops;
+double ModelBench::measure_disk() const {
+  constexpr double kSeconds = 1.0;  // longer than a disk's bursts
+  return streams() ? measure_stream_disk(session_->forecast, kSeconds) / 1e9 : 0.0;
+}
+double ModelBench::measure_matrix_peak(int64_t rows) const {
+  return peak_of(session_->backend->measure_matrix_peak(kPeakSeconds), arithmetic(rows));
 }
 
 }  // namespace bise

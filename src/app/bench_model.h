@@ -46,8 +46,12 @@ class ModelBench {
   double step_bytes(const Engine& engine, int sequences, double tokens) const;
 
   double measure_read() const;         // GB/s
-  double measure_matrix_peak() const;  // TFLOP/s of the arithmetic of the model's products
-  bool multiplies_int8() const { return session_->backend->multiplies_int8(format_.weight); }
+  // Whether weights stream; the disk's own rate where they lie, GB/s (0: nothing streams).
+  bool streams() const { return session_->model->memory_plan().streams; }
+  double measure_disk() const;
+  // What the model's products of so many rows multiply, and how fast the processor does that at most, TFLOP/s.
+  Arithmetic arithmetic(int64_t rows) const { return session_->backend->product_arithmetic(format_.weight, rows); }
+  double measure_matrix_peak(int64_t rows) const;
 
  private:
   ModelBench() = default;

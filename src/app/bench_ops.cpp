@@ -23,7 +23,7 @@ namespace {
 
 struct OpsOptions {
   std::vector<std::string> ops = {"matmul", "embed", "attention", "row-wise"}, formats, isas = {"auto"}, shapes;
-  std::vector<std::string> kv_types = {"bf16", "f16", "f32"};
+  std::vector<std::string> kv_types = kv_type_names();
   std::vector<int64_t> tokens = {1, 2, 4, 8, 16, 64, 512}, contexts = {1024, 8192, 32768};
   int64_t scale = 8;
   double seconds = 0.2;
@@ -138,12 +138,14 @@ class OpsBench {
     const MatrixPeak peak = backend_->measure_matrix_peak(kSeconds);
     peak_.float_tflops = std::max(peak_.float_tflops, peak.float_tflops);
     peak_.int8_tops = std::max(peak_.int8_tops, peak.int8_tops);
+    peak_.bf16_tflops = std::max(peak_.bf16_tflops, peak.bf16_tflops);
+    peak_.matrix_int8_tops = std::max(peak_.matrix_int8_tops, peak.matrix_int8_tops);
   }
 
   // Times the op over and over and writes its row. `bytes` it must read and write, `flops` it does (0: it is
-  // not told), `int8`: in 8-bit integers.
+  // not told), of which kind.
   template <class Op>
-  Result<void> time(Json row, double bytes, double flops, bool int8, Op op) {
+  Result<void> time(Json row, double bytes, double flops, Arithmetic arithmetic, Op op) {
     constexpr int kMinRounds = 5;
     op();  // the first sets up scratch memory
     TRY(backend_->synchronize());
@@ -166,10 +168,10 @@ class OpsBench {
     row["read_gb_s"] = read_;
     row["read_share"] = share_of(row["gb_s"].get<double>(), read_);
     if (flops > 0) {
-      const double peak = int8 ? peak_.int8_tops : peak_.float_tflops;
+      const double peak = peak_of(peak_, arithmetic);
       row["tflops"] = share_of(flops, spread.median) / 1e12;
       row["matrix_peak_tflops"] = peak;
-      row["matrix_arithmetic"] = int8 ? "int8" : "float";
+      row["matrix_arithmetic"] = arithmetic_name(arithmetic);
       row["matrix_share"] = share_of(row["tflops"].get<double>(), peak);
     }
     return writer_.write(row);
@@ -206,7 +208,7 @@ class OpsBench {
                             {"rows", shape.rows}, {"columns", shape.columns}, {"tokens", tokens}};
           const double bytes = static_cast<double>(weights.bytes()) + floats(tokens, shape.rows + shape.columns);
           const double flops = 2.0 * static_cast<double>(tokens) * static_cast<double>(shape.rows) * static_cast<double>(shape.columns);
-          TRY(time(row, bytes, flops, backend_->multiplies_int8(weights.view()),
+          TRY(time(row, bytes, flops, backend_->product_arithmetic(weights.view(), tokens),
                    [&] { backend_->matmul(weights.next(), x.view(), y.view()); }));
         }
       }
@@ -226,49 +228,63 @@ class OpsBench {
         const Json row = {{"op", "embed"}, {"format", format->name}, {"layout", layout_name(format->layouts[0])},
                           {"rows", kRows}, {"columns", kColumns}, {"tokens", tokens}};
         const double bytes = static_cast<double>(weights.bytes()) / kRows * static_cast<double>(tokens) + floats(tokens, kColumns);
-        TRY(time(row, bytes, 0, false, [&] { backend_->embed(weights.next(), ids, out.view()); }));
+        TRY(time(row, bytes, 0, Arithmetic::float32, [&] { backend_->embed(weights.next(), ids, out.view()); }));
       }
     }
     return {};
   }
 
-  // The heads of the 128B model, causal, one sequence: decode (one query) and the last rows of a prompt.
+  // The heads of the 128B model, causal: decode (one query of each of some sequences) and the last rows of a
+  // prompt, fewer when there is much before them.
   Result<void> attentions() {
     for (const std::string& type : options_.kv_types) {
       for (int64_t context : options_.contexts) {
-        for (int64_t queries : {int64_t{1}, std::min<int64_t>(512, context)}) TRY(attention(type, context, queries));
+        for (int64_t sequences : {1, 4}) TRY(attention(type, context, 1, sequences));
+        TRY(attention(type, context, std::min<int64_t>(context > 4096 ? 64 : 512, context), 1));
       }
     }
     return {};
   }
-  Result<void> attention(const std::string& type, int64_t context, int64_t queries) {
+  Result<void> attention(const std::string& type, int64_t context, int64_t queries, int64_t sequences) {
     constexpr int32_t kHeads = 96, kKvHeads = 8, kHeadDim = 128;
-    const KvDType dtype = type == "f32" ? KvDType::f32 : type == "f16" ? KvDType::f16 : KvDType::bf16;
-    const FormatId codes = dtype == KvDType::f32 ? FormatId::f32 : dtype == KvDType::f16 ? FormatId::f16 : FormatId::bf16;
+    const KvDType dtype = *kv_type_of(type);
     const int64_t blocks = static_cast<int64_t>(ceil_div(static_cast<uint64_t>(context), kKvBlockSize));
-    const uint64_t bytes = static_cast<uint64_t>(blocks) * kKvBlockSize * kKvHeads * kHeadDim *
-                           static_cast<uint64_t>(weight_format(codes).block_bytes);
+    const int32_t all_blocks = static_cast<int32_t>(blocks * sequences);
+    const uint64_t token_bytes = kv_token_bytes(dtype, kHeadDim) * kKvHeads;
     measure_peaks();
+    const uint64_t bytes = token_bytes * static_cast<uint64_t>(all_blocks) * kKvBlockSize;
     const Buffer k = TRY(backend_->allocate(bytes, "the keys of an op")), v = TRY(backend_->allocate(bytes, "the values of an op"));
-    fill_random_weight(codes, 1.0, 3, 0, 0, {static_cast<std::byte*>(k.data()), bytes});
-    fill_random_weight(codes, 1.0, 3, 1, 0, {static_cast<std::byte*>(v.data()), bytes});
-    const Matrix qkv = TRY(Matrix::create(*backend_, queries, (kHeads + 2 * kKvHeads) * kHeadDim));
-    const Matrix out = TRY(Matrix::create(*backend_, queries, kHeads * kHeadDim));
-    std::vector<int32_t> table;  // blocks lie anywhere, as they do after a while
-    for (int64_t i = 0; i < blocks; ++i) table.push_back(static_cast<int32_t>(i));
-    for (size_t i = table.size(); i-- > 1;) std::swap(table[i], table[random_bits(4, 0, i) % (i + 1)]);
-    const SequenceSpan span{0, static_cast<int32_t>(queries), static_cast<int32_t>(context), table.data()};
+    const int64_t rows = queries * sequences;
+    const Matrix qkv = TRY(Matrix::create(*backend_, std::max<int64_t>(rows, kKvBlockSize), (kHeads + 2 * kKvHeads) * kHeadDim));
+    const Matrix out = TRY(Matrix::create(*backend_, rows, kHeads * kHeadDim));
     AttentionArgs args;
     args.qkv = qkv.view();
     args.num_heads = kHeads;
     args.scale = 1.0f / std::sqrt(static_cast<float>(kHeadDim));
-    args.kv = {k.data(), v.data(), dtype, static_cast<int32_t>(blocks), kKvBlockSize, kKvHeads, kHeadDim};
-    args.sequences = std::span(&span, 1);
+    args.kv = {k.data(), v.data(), dtype, all_blocks, kKvBlockSize, kKvHeads, kHeadDim};
     args.out = out.view();
-    const Json row = {{"op", "attention"}, {"kv", type}, {"context", context}, {"tokens", queries}};
-    const double keys = static_cast<double>(queries) * (static_cast<double>(context) - static_cast<double>(queries - 1) / 2);
-    const double cache = 2.0 * static_cast<double>(context) * kKvHeads * kHeadDim * weight_format(codes).block_bytes;
-    return time(row, cache + floats(queries, 2 * kHeads * kHeadDim), 4.0 * kHeads * kHeadDim * keys, false,
+    args.out.rows = rows;
+    std::vector<int32_t> table;  // blocks lie anywhere, as they do after a while
+    for (int32_t i = 0; i < all_blocks; ++i) table.push_back(i);
+    for (size_t i = table.size(); i-- > 1;) std::swap(table[i], table[random_bits(4, 0, i) % (i + 1)]);
+    std::vector<int32_t> slots(kKvBlockSize);
+    MatrixView block = qkv.view();
+    block.rows = kKvBlockSize;
+    for (int32_t b = 0; b < all_blocks; ++b) {  // every block has the same random tokens
+      for (int32_t t = 0; t < kKvBlockSize; ++t) slots[static_cast<size_t>(t)] = b * kKvBlockSize + t;
+      backend_->store_kv(block, kHeads, slots, args.kv);
+    }
+    std::vector<SequenceSpan> spans;
+    for (int64_t i = 0; i < sequences; ++i) {
+      spans.push_back({static_cast<int32_t>(i * queries), static_cast<int32_t>(queries), static_cast<int32_t>(context),
+                       table.data() + i * blocks});
+    }
+    args.sequences = spans;
+    const Json row = {{"op", "attention"}, {"kv", type}, {"context", context}, {"sequences", sequences}, {"tokens", queries}};
+    const double seen = static_cast<double>(context) - static_cast<double>(queries - 1) / 2;
+    const double keys = static_cast<double>(rows) * seen;
+    const double cache = 2.0 * static_cast<double>(sequences * context) * static_cast<double>(token_bytes);
+    return time(row, cache + floats(rows, 2 * kHeads * kHeadDim), 4.0 * kHeads * kHeadDim * keys, Arithmetic::float32,
                 [&] { backend_->attention(args); });
   }
 
@@ -279,11 +295,11 @@ class OpsBench {
     for (int64_t tokens : options_.tokens) {
       const Matrix x = TRY(Matrix::create(*backend_, tokens, kHidden)), out = TRY(Matrix::create(*backend_, tokens, kHidden));
       const Json norm = {{"op", "rms_norm"}, {"columns", kHidden}, {"tokens", tokens}};
-      TRY(time(norm, 2 * floats(tokens, kHidden), 0, false,
+      TRY(time(norm, 2 * floats(tokens, kHidden), 0, Arithmetic::float32,
                [&] { backend_->rms_norm(x.view(), ones, 1e-5f, out.view()); }));
       const Matrix wide = TRY(Matrix::create(*backend_, tokens, 2 * kFfn)), gated = TRY(Matrix::create(*backend_, tokens, kFfn));
       const Json gate = {{"op", "gated_activation"}, {"columns", kFfn}, {"tokens", tokens}};
-      TRY(time(gate, 3 * floats(tokens, kFfn), 0, false,
+      TRY(time(gate, 3 * floats(tokens, kFfn), 0, Arithmetic::float32,
                [&] { backend_->gated_activation(wide.view(), Activation::silu, gated.view()); }));
     }
     return {};
@@ -307,19 +323,21 @@ Result<void> list_formats(const OpsOptions& options, const std::string& isa, Row
     TRY(writer.write({{"format", format.name}, {"layout", layout_name(format.layouts[0])}, {"isa", backend->isa()},
                       {"stored_bits", 8.0 * static_cast<double>(weights.stored_bytes()) / (kRows * kColumns)},
                       {"kernel_bits", 8.0 * static_cast<double>(weights.bytes()) / (kRows * kColumns)},
-                      {"matrix_arithmetic", backend->multiplies_int8(weights.view()) ? "int8" : "float"}}));
+                      {"matrix_arithmetic", arithmetic_name(backend->product_arithmetic(weights.view(), 1))},
+                      {"prefill_arithmetic", arithmetic_name(backend->product_arithmetic(weights.view(), 512))}}));
   }
   return {};
 }
 
 Result<int> bench_ops(OpsOptions options) {
   RowWriter rows({{"op", "op", 0, -16}, {"isa", "isa", 0, -7}, {"format", "format", 0, -9}, {"layout", "layout", 0, -6}, {"kv", "kv", 0, -4},
-                  {"shape", "shape", 0, -8}, {"context", "context", 0, 7}, {"tokens", "tokens", 0, 6},
+                  {"shape", "shape", 0, -8}, {"context", "context", 0, 7}, {"sequences", "seqs", 0, 4}, {"tokens", "tokens", 0, 6},
                   {"us_median", "us", 1, 10}, {"us_min", "min", 1, 10}, {"us_max", "max", 1, 10},
                   {"gb_s", "GB/s", 2, 8}, {"read_share", "share", 3, 6}, {"tflops", "TFLOP/s", 4, 8}, {"matrix_share", "share", 3, 6}},
                  options.json);
   RowWriter formats({{"format", "format", 0, -9}, {"layout", "layout", 0, -6}, {"isa", "isa", 0, -7}, {"stored_bits", "stored bits", 2, 11},
-                     {"kernel_bits", "in memory", 2, 9}, {"matrix_arithmetic", "products", 0, -8}}, options.json);
+                     {"kernel_bits", "in memory", 2, 9}, {"matrix_arithmetic", "products", 0, -8},
+                     {"prefill_arithmetic", "512 rows", 0, -8}}, options.json);
   for (const std::string& isa : options.isas) {
     if (options.list) {
       TRY(list_formats(options, isa, formats));
@@ -352,7 +370,7 @@ void add_bench_ops(CLI::App& bench, Action& action) {
       ->capture_default_str();
   numbers("--tokens", options->tokens, "rows of the activations");
   numbers("--contexts", options->contexts, "tokens in the cache, of attention");
-  words("--kv-types", options->kv_types, "types of the cache", {"bf16", "f16", "f32"});
+  words("--kv-types", options->kv_types, "types of the cache", kv_type_names());
   command->add_option("--seconds", options->seconds, "of timing for one row")
       ->check(CLI::Range(0.0, 600.0))
       ->capture_default_str();

@@ -35,6 +35,9 @@ struct Rounds {
   std::vector<double> peaks;    // GB/s or TFLOP/s
   double work = 0;              // bytes or FLOPs of the best round
   double best = 0;              // work per second
+  // Of weights that stream: GB from the disk in a step of the best round, the disk's rate beside the rounds.
+  double streamed_gb = 0;
+  std::vector<double> disks;
 
   void add(double time, double done) {
     seconds.push_back(time);
@@ -62,8 +65,18 @@ void add_prefill(Json& row, const ModelBench& bench, int64_t tokens, int batch, 
   add_spread(row, "prefill", rounds.rates(static_cast<double>(tokens * batch)));
   row["prefill_tflops"] = rounds.best / 1e12;
   row["matrix_peak_tflops"] = rounds.peak();
-  row["matrix_arithmetic"] = bench.multiplies_int8() ? "int8" : "float";
+  row["matrix_arithmetic"] = arithmetic_name(bench.arithmetic(tokens * batch));
   row["prefill_share"] = share_of(rounds.best / 1e12, rounds.peak());
+}
+// What streaming weights gave of the disk: bytes of the best round over its time, and the disk's own rate.
+void add_stream(Json& row, const Rounds& rounds) {
+  if (rounds.disks.empty()) return;
+  const double seconds = *std::min_element(rounds.seconds.begin(), rounds.seconds.end());
+  const double disk = *std::max_element(rounds.disks.begin(), rounds.disks.end());
+  row["streamed_gb"] = rounds.streamed_gb;
+  row["stream_gb_s"] = rounds.streamed_gb / seconds;
+  row["disk_gb_s"] = disk;
+  row["stream_share"] = share_of(rounds.streamed_gb / seconds, disk);
 }
 void add_decode(Json& row, int64_t steps, int batch, const Rounds& rounds) {
   row["decode_tokens"] = steps;
@@ -72,6 +85,14 @@ void add_decode(Json& row, int64_t steps, int batch, const Rounds& rounds) {
   row["decode_gb_s"] = rounds.best / 1e9;
   row["read_gb_s"] = rounds.peak();
   row["decode_share"] = share_of(rounds.best / 1e9, rounds.peak());
+  add_stream(row, rounds);
+}
+
+std::string stream_text(const Json& row) {
+  if (!row.contains("stream_gb_s")) return "";
+  auto number = [&](const char* name) { return format_fixed(row[name].get<double>(), 2); };
+  return "disk     " + number("streamed_gb") + " GB per step, " + number("stream_gb_s") + " of " + number("disk_gb_s") +
+         " GB/s\n";
 }
 
 // One round of a prompt of `tokens` for each of `batch` sequences.
@@ -79,14 +100,19 @@ Result<void> prefill_round(const ModelBench& bench, Engine& engine, int64_t toke
   const ModelBench::Running running = TRY(bench.prefill(engine, batch, tokens, 0));
   bench.finish(engine, running);
   rounds.add(running.prompt_seconds, batch * prefill_flops(bench.config(), tokens));
-  rounds.peaks.push_back(bench.measure_matrix_peak());
+  rounds.peaks.push_back(bench.measure_matrix_peak(tokens * batch));
   return {};
 }
 // One round of `steps` steps of sequences that run.
 Result<void> decode_round(const ModelBench& bench, Engine& engine, ModelBench::Running& running, int64_t steps,
                           Rounds& rounds) {
   const double before = running.tokens;
+  if (bench.streams()) rounds.disks.push_back(bench.measure_disk());
   const double seconds = TRY(bench.decode(engine, running, steps));
+  if (bench.streams()) {
+    rounds.streamed_gb = static_cast<double>(bench.session().model->memory_plan().streamed_bytes) / 1e9;
+    rounds.disks.push_back(bench.measure_disk());
+  }
   const int batch = static_cast<int>(running.ids.size());
   rounds.add(seconds, bench.step_bytes(engine, batch, (before + running.tokens) / 2));
   rounds.peaks.push_back(bench.measure_read());
@@ -136,7 +162,7 @@ Result<int> bench_run(const BenchOptions& options) {
       format_fixed(prefill.best / 1e12, 3) + " of " + format_fixed(prefill.peak(), 3) + " TFLOP/s (" +
       row["matrix_arithmetic"].get<std::string>() + ")\ndecode   " + format_fixed(d.max, 1) + " tok/s best, " +
       format_fixed(d.median, 1) + " median, " + format_fixed(decode.best / 1e9, 2) + " of " +
-      format_fixed(decode.peak(), 2) + " GB/s\n"));
+      format_fixed(decode.peak(), 2) + " GB/s\n" + stream_text(row)));
   return kExitDone;
 }
 

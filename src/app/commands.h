@@ -19,6 +19,7 @@ using Action = std::function<Result<int>()>;
 
 void add_run_command(CLI::App& app, Action& action);
 void add_chat_command(CLI::App& app, Action& action);
+void add_serve_command(CLI::App& app, Action& action);
 void add_inspect_command(CLI::App& app, Action& action);
 void add_bench_command(CLI::App& app, Action& action);
 void add_probe_command(CLI::App& app, Action& action);

@@ -11,6 +11,7 @@
 #include <random>
 #include <set>
 
+#include "backend/kv_type.h"
 #include "base/json.h"
 
 namespace bise {
@@ -56,6 +57,11 @@ void add_compute_options(CLI::App& command, CommonOptions& options) {
       ->check(CLI::IsMember({"fast", "reference"}))
       ->envname("BISE_PRECISION")
       ->capture_default_str();
+  command
+      .add_flag("--deterministic", options.deterministic,
+                "the same bits for a token in a prompt of any length, in chunks and in any company, also where "
+                "a matrix unit (AMX) would be faster")
+      ->envname("BISE_DETERMINISTIC");
   command.add_option("--backend", options.backend, "where the model runs")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->envname("BISE_BACKEND")
@@ -68,10 +74,13 @@ void add_common_options(CLI::App& command, CommonOptions& options) {
       ->check(CLI::IsMember({"auto", "scalar", "avx2", "avx512", "amx"}))
       ->envname("BISE_ISA")
       ->capture_default_str();
+  std::vector<std::string> kv_types = kv_type_names();
+  kv_types.insert(kv_types.begin(), "auto");
   command
       .add_option("--kv-cache-dtype", options.kv_cache_dtype,
-                  "type of the KV cache; auto: bf16, with --precision reference f32")
-      ->check(CLI::IsMember({"auto", "bf16", "f16", "f32"}))
+                  "type of the KV cache: bf16, f16, f32, fp8 (E4M3), int8, int4; auto: bf16, with --precision "
+                  "reference f32")
+      ->check(CLI::IsMember(kv_types))
       ->envname("BISE_KV_CACHE_DTYPE")
       ->capture_default_str();
   command

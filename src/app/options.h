@@ -26,6 +26,7 @@ struct CommonOptions {
   bool language_model_only = false;
   bool trust_config = false;
   bool fp8_static_activations = false;
+  bool deterministic = false;
   std::string layout = "auto";
   std::string mmproj;
   std::string image_processing = "auto";

@@ -28,17 +28,22 @@ MemoryRequest memory_request(const CommonOptions& options, KvDType kv_dtype) {
 
 double StreamForecast::step_seconds() const {
   double rate = disk_bytes_per_s;
-  if (load_bytes_per_s > 0 && (rate == 0 || load_bytes_per_s < rate)) rate = load_bytes_per_s;
+  if (product_bytes_per_s > 0 && (rate == 0 || product_bytes_per_s < rate)) rate = product_bytes_per_s;
   return rate > 0 ? static_cast<double>(step_bytes) / rate : 0.0;
 }
 
+double measure_stream_disk(const StreamForecast& forecast, double seconds) {
+  auto rate = measure_read_rate(forecast.path, forecast.offset, forecast.step_bytes, seconds);
+  return rate && rate->seconds > 0 ? static_cast<double>(rate->bytes) / rate->seconds : 0.0;
+}
+
 StreamForecast forecast_stream(const MemoryPlan& plan, const std::string& path, uint64_t offset) {
-  constexpr uint64_t kBytes = uint64_t{256} << 20;
   constexpr double kSeconds = 0.3;
   StreamForecast forecast;
   forecast.step_bytes = plan.streamed_bytes;
-  auto rate = measure_read_rate(path, offset, std::min(kBytes, plan.ring_bytes), kSeconds);
-  if (rate && rate->seconds > 0) forecast.disk_bytes_per_s = static_cast<double>(rate->bytes) / rate->seconds;
+  forecast.path = path;
+  forecast.offset = offset;
+  forecast.disk_bytes_per_s = measure_stream_disk(forecast, kSeconds);
   return forecast;
 }
 
@@ -54,8 +59,8 @@ std::string forecast_line(const StreamForecast& forecast) {
   if (seconds == 0) return "memory: the disk could not be measured, so no time is foretold";
   std::string line = "memory: expect " + format_fixed(seconds, seconds < 1 ? 3 : 1) + " s per token; the disk gives " +
                      format_fixed(forecast.disk_bytes_per_s / 1e9, 2) + " GB/s";
-  if (forecast.load_bytes_per_s > 0) {
-    line += ", reading and packing together " + format_fixed(forecast.load_bytes_per_s / 1e9, 2) + " GB/s";
+  if (forecast.product_bytes_per_s > 0) {
+    line += ", products take " + format_fixed(forecast.product_bytes_per_s / 1e9, 2) + " GB/s";
   }
   return line;
 }

@@ -17,11 +17,14 @@ MemoryRequest memory_request(const CommonOptions& options, KvDType kv_dtype);
 struct StreamForecast {
   uint64_t step_bytes = 0;     // read from the disk by each step
   double disk_bytes_per_s = 0;  // measured on the model's own file; 0: could not be
-  double load_bytes_per_s = 0;  // at which the resident part was read and packed
-  // The slower of disk and packing; 0: unknown.
+  double product_bytes_per_s = 0;  // that products take while they need not wait for the disk
+  std::string path;             // where the first streamed weight lies
+  uint64_t offset = 0;
+  // The slower of disk and products; 0: unknown.
   double step_seconds() const;
 };
-// Measures the disk where the streamed weights lie.
+// Measures the disk where the streamed weights lie, for about so many seconds; 0: it cannot be.
+double measure_stream_disk(const StreamForecast& forecast, double seconds);
 StreamForecast forecast_stream(const MemoryPlan& plan, const std::string& path, uint64_t offset);
 // "memory: …", one line each: what stays and what streams; what to expect.
 std::string plan_line(const MemoryPlan& plan);

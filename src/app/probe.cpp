@@ -31,6 +31,7 @@ const char* code_name(ErrorCode code) {
     case ErrorCode::unsupported: return "unsupported";
     case ErrorCode::too_large: return "too_large";
     case ErrorCode::out_of_memory: return "out_of_memory";
+    case ErrorCode::busy: return "busy";
     case ErrorCode::cancelled: return "cancelled";
     case ErrorCode::device: return "device";
     case ErrorCode::internal: return "internal";
@@ -269,6 +270,7 @@ namespace {
 Result<int> probe_command(const ProbeOptions& options) {
   Log log = make_log(options.common.log_level);
   std::unique_ptr<Probe> probe = TRY(create_text_probe(options, log));
+  if (!probe) probe = TRY(create_structure_probe(options, log));
   if (!probe) probe = TRY(create_model_probe(options, log));
   CHECK(probe != nullptr);
   TRY(run_probe(*probe, STDIN_FILENO, write_output));
@@ -285,10 +287,10 @@ void add_probe_command(CLI::App& app, Action& action) {
   command->add_option("WHAT", options->what, "which part")
       ->required()
       ->check(
-          CLI::IsMember({"tokenize", "encode", "parse", "logits", "generate", "image", "tensor"}));
+          CLI::IsMember({"tokenize", "encode", "parse", "structure", "logits", "generate", "image", "tensor"}));
   command
       ->add_option("MODEL", options->model,
-                   "the model; for tokenize, encode and parse also a bare tekken.json")
+                   "the model; for tokenize, encode, parse and structure also a bare tekken.json")
       ->required();
   add_common_options(*command, options->common);
   command->footer(
@@ -300,6 +302,8 @@ void add_probe_command(CLI::App& app, Action& action) {
       "\"image_grid\"}\n"
       "  parse     {\"ids\", \"finish\": stop|length, \"start\": content|think, \"stream\"} -> "
       "message or deltas\n"
+      "  structure {\"schema\" or \"regex\" or \"grammar\", \"texts\", \"walks\", \"max_tokens\", \"seed\"} ->\n"
+      "            {\"accepted\": [of texts], \"walks\": [random texts], \"finished\", \"compile_us\", \"mask_us\"}\n"
       "  logits    {\"ids\" or \"text\", \"images\": [files], \"positions\", \"top\", \"dump\": "
       "file.npy} -> one line per position\n"
       "  generate  {\"ids\" or \"text\", \"images\", \"max_tokens\", \"temperature\", \"top_p\", "

@@ -40,6 +40,8 @@ struct ProbeOptions {
 
 // tokenize, encode, parse; nullptr for another word.
 Result<std::unique_ptr<Probe>> create_text_probe(const ProbeOptions& options, const Log& log);
+// structure; nullptr for another word.
+Result<std::unique_ptr<Probe>> create_structure_probe(const ProbeOptions& options, const Log& log);
 // logits, generate, image, tensor; nullptr for another word.
 Result<std::unique_ptr<Probe>> create_model_probe(const ProbeOptions& options, const Log& log);
 

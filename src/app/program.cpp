@@ -36,6 +36,7 @@ void add_commands(CLI::App& app, Action& action) {
       "Exit codes: 0 done, 1 the world was not as asked, 2 wrong usage, 130 interrupted.");
   add_run_command(app, action);
   add_chat_command(app, action);
+  add_serve_command(app, action);
   add_inspect_command(app, action);
   add_bench_command(app, action);
   add_probe_command(app, action);

@@ -13,9 +13,7 @@ namespace {
 constexpr uint64_t kMaxConfigBytes = uint64_t{16} << 20;
 
 KvDType kv_dtype(const CommonOptions& options) {
-  if (options.kv_cache_dtype == "f16") return KvDType::f16;
-  if (options.kv_cache_dtype == "f32") return KvDType::f32;
-  if (options.kv_cache_dtype == "bf16") return KvDType::bf16;
+  if (const auto type = kv_type_of(options.kv_cache_dtype)) return *type;
   return options.precision == "reference" ? KvDType::f32 : KvDType::bf16;
 }
 
@@ -32,16 +30,14 @@ StreamForecast announce(const Checkpoint& checkpoint, const MemoryPlan& plan, By
 }
 
 Result<std::unique_ptr<Model>> load_model(Session& session, const CommonOptions& options) {
-  constexpr uint64_t kEnoughToTell = uint64_t{64} << 20;
+  constexpr double kProductSeconds = 0.2;
   ProgressBar bar("loading");
   ModelLoadOptions load;
   load.config = config_options(options);
   load.weights.memory = memory_request(options, kv_dtype(options));
   load.weights.memory.num_threads = session.backend->num_threads();
-  double start = now_seconds();
   load.weights.on_plan = [&](const MemoryPlan& plan, Bytes first) {
     session.forecast = announce(*session.checkpoint, plan, first);
-    start = now_seconds();
   };
   load.weights.progress = [&bar](uint64_t done, uint64_t total) {
     bar.update(done, total);
@@ -51,9 +47,7 @@ Result<std::unique_ptr<Model>> load_model(Session& session, const CommonOptions&
       TRY(Model::load(*session.checkpoint, *session.backend, load, session.log)));
   const MemoryPlan& plan = model->memory_plan();
   if (plan.streams && session.forecast.step_bytes > 0) {
-    if (plan.resident_bytes > kEnoughToTell) {
-      session.forecast.load_bytes_per_s = static_cast<double>(plan.resident_bytes) / (now_seconds() - start);
-    }
+    session.forecast.product_bytes_per_s = session.backend->measure_streamed_products(kProductSeconds);
     std::fprintf(stderr, "%s\n", forecast_line(session.forecast).c_str());
   }
   return model;
@@ -67,6 +61,7 @@ Result<std::unique_ptr<Backend>> open_backend(const CommonOptions& options) {
   wanted.isa = options.isa;
   wanted.precision = options.precision == "reference" ? Precision::reference : Precision::fast;
   wanted.fp8_static_activations = options.fp8_static_activations;
+  wanted.row_invariant = options.deterministic;
   return create_backend(options.backend, wanted);
 }
 

@@ -87,6 +87,13 @@ void handle_signals(InterruptRule rule) {
   signal(SIGPIPE, SIG_IGN);
 }
 
+void handle_termination() {
+  struct sigaction action = {};
+  action.sa_handler = on_interrupt;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGTERM, &action, nullptr);
+}
+
 bool interrupted() { return interrupt_flag != 0; }
 void clear_interrupt() { interrupt_flag = 0; }
 

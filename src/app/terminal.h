@@ -41,6 +41,8 @@ class ProgressBar {
 //   never_exit      for the conversation, where Ctrl-C only ever stops an answer
 enum class InterruptRule { exit_on_second, never_exit };
 void handle_signals(InterruptRule rule = InterruptRule::exit_on_second);
+// From now on SIGTERM counts as Ctrl-C.
+void handle_termination();
 bool interrupted();
 void clear_interrupt();
 

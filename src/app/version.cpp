@@ -8,6 +8,7 @@
 
 #include "app/commands.h"
 #include "app/terminal.h"
+#include "backend/cpu/cpu_features.h"
 #include "base/json.h"
 
 namespace bise {
@@ -40,8 +41,10 @@ Result<int> print_version(bool json) {
 }  // namespace
 
 BuildInfo build_info() {
+  std::vector<std::string> isa_levels;
+  for (IsaLevel level : built_isa_levels()) isa_levels.push_back(isa_name(level));
   // The kernel tables of cmake/cpu_isa.cmake; which of them this CPU can run is doctor's to say.
-  return {BISE_VERSION, BISE_COMMIT, BISE_COMPILER, BISE_BUILD_TYPE, {"scalar", "avx2", "avx512"},
+  return {BISE_VERSION, BISE_COMMIT, BISE_COMPILER, BISE_BUILD_TYPE, isa_levels,
           {"cpu"}};
 }
 

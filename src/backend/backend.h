@@ -5,7 +5,9 @@
 // Contract of every op: row i of the result depends on row i of the inputs only (and, in attention,
 // on its own sequence), with a summation order that does not depend on the number of rows, of
 // threads or of sequences. So prefill in chunks of any size, and any company in a batch, give the
-// same bits.
+// same bits. One exception: on a processor with a matrix unit (AMX) a product of 8 or 16 rows and more
+// (float formats, integer formats) runs there, in BF16, and a row has other bits in it than in a smaller
+// product. BackendOptions::row_invariant keeps to the contract.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +16,7 @@
 #include <string>
 
 #include "backend/buffer.h"
+#include "backend/kv_type.h"
 #include "backend/weight.h"
 #include "backend/weight_plan.h"
 #include "base/error.h"
@@ -24,20 +27,22 @@ enum class Precision {
   fast,       // int8 activations for integer formats; float sums
   reference,  // float32 activations, decoded weights and at least float32 sums; KV in float32
 };
-enum class KvDType : uint8_t { bf16, f16, f32 };
 enum class Activation : uint8_t { silu, gelu_erf, gelu_tanh };
 
 struct BackendOptions {
   int num_threads = 0;       // 0: all usable cores
-  std::string isa = "auto";  // auto | scalar | avx2 | avx512; a level the CPU lacks is an Error
+  std::string isa = "auto";  // auto | scalar | avx2 | avx512 | amx; a level the CPU lacks is an Error
   Precision precision = Precision::fast;
   // Quantise the inputs of FP8 linears by the checkpoint's static activation scales, as the GPU path
   // of the reference does. Off: FP8 is weight-only.
   bool fp8_static_activations = false;
+  // No matrix unit: a row has the same bits in a product of any number of rows. Prefill takes longer on
+  // processors that have one; elsewhere, and with Precision::reference, nothing changes.
+  bool row_invariant = false;
 };
 
-// K and V of one layer in blocks. A slot is block * block_size + offset in block. In each block the
-// order is [kv_head][offset][head_dim], for K and V each.
+// K and V of one layer in blocks. A slot is block * block_size + offset in block. K and V of a block have
+// kv_token_bytes() for each of its tokens and KV heads; their order is the backend's own.
 struct KvLayerView {
   void* k = nullptr;
   void* v = nullptr;
@@ -82,7 +87,18 @@ struct AttentionArgs {
 struct MatrixPeak {
   double float_tflops = 0.0;
   double int8_tops = 0.0;
+  // Of a matrix unit; 0 where there is none, or where row_invariant leaves it alone.
+  double bf16_tflops = 0.0;
+  double matrix_int8_tops = 0.0;  // no product uses it: groups' scales would interrupt the sums
 };
+// What a product multiplies: the peak that it is held to.
+enum class Arithmetic : uint8_t { float32, int8, bf16 };
+constexpr const char* arithmetic_name(Arithmetic arithmetic) {
+  return arithmetic == Arithmetic::bf16 ? "bf16" : arithmetic == Arithmetic::int8 ? "int8" : "float";
+}
+constexpr double peak_of(const MatrixPeak& peak, Arithmetic arithmetic) {
+  return arithmetic == Arithmetic::bf16 ? peak.bf16_tflops : arithmetic == Arithmetic::int8 ? peak.int8_tops : peak.float_tflops;
+}
 
 class Backend {
  public:
@@ -101,6 +117,12 @@ class Backend {
   // opened, a ring too small for a piece of a weight.
   virtual Result<void> plan_weights(WeightPlan plan) = 0;
   virtual StreamStats stream_stats() const { return {}; }
+  // Bytes per second of streamed weights that products with one row take while they need not wait for the
+  // disk, from about `seconds` of the real thing. 0: nothing streams, or the disk fails.
+  virtual double measure_streamed_products(double seconds) {
+    (void)seconds;
+    return 0.0;
+  }
 
   // Zeroed memory, aligned to 64 bytes.
   virtual Result<Buffer> allocate(uint64_t bytes, const char* what) = 0;
@@ -120,7 +142,8 @@ class Backend {
   // y = x W^T, or y += x W^T. x [tokens, columns], y [tokens, rows].
   virtual void matmul(const Weight& weight, MatrixView x, MatrixView y, bool accumulate = false) = 0;
   virtual void rope(const RopeArgs& args) = 0;
-  // Stores the K and V parts of qkv [tokens, (num_heads + 2 kv_heads) * head_dim] at slots[i].
+  // Stores the K and V parts of qkv [tokens, (num_heads + 2 kv_heads) * head_dim] at slots[i], in the
+  // cache's type.
   virtual void store_kv(MatrixView qkv, int32_t num_heads, std::span<const int32_t> slots,
                         const KvLayerView& kv) = 0;
   // Causal attention over the block tables.
@@ -147,8 +170,8 @@ class Backend {
   // The peak of this device's arithmetic as its kernels could use it, all threads, from about
   // `seconds` of multiplying in registers.
   virtual MatrixPeak measure_matrix_peak(double seconds) = 0;
-  // Whether products with such a weight multiply 8-bit integers; else floats.
-  virtual bool multiplies_int8(const WeightView& weight) const = 0;
+  // What a product of so many rows with such a weight multiplies.
+  virtual Arithmetic product_arithmetic(const WeightView& weight, int64_t rows) const = 0;
 };
 
 // The best read bandwidth of this machine with these threads, GB/s (10^9), from `seconds` of reading

@@ -20,16 +20,21 @@ enum class ErrorCode {
   unsupported,       // valid, but not something this program does
   too_large,         // beyond a stated limit (context, pixels, bytes)
   out_of_memory,
+  busy,  // a queue is full or the engine is being stopped: the same request may succeed later
   cancelled,
   device,
   internal,
 };
 
-// A code, a message for a person (place, found, expected, what to do) and, for requests, the
+// The text with control characters as C writes them: messages quote bytes of files and of the network, which must
+// neither break the line nor reach a terminal.
+std::string escape_controls(std::string text);
+
+// A code, a message for a person (place, found, expected, what to do), always one line, and, for requests, the
 // parameter at fault and the kind of refusal.
 class Error {
  public:
-  Error(ErrorCode code, std::string message) : code_(code), message_(std::move(message)) {}
+  Error(ErrorCode code, std::string message) : code_(code), message_(escape_controls(std::move(message))) {}
 
   ErrorCode code() const { return code_; }
   const std::string& message() const { return message_; }
@@ -38,7 +43,7 @@ class Error {
 
   // Adds one phrase in front: "model.safetensors: tensor x: …". One per floor on the way up.
   Error with_context(const std::string& place) && {
-    message_ = place + ": " + message_;
+    message_ = escape_controls(place) + ": " + message_;
     return std::move(*this);
   }
   // Names the request field at fault, as a path such as `messages[2].content`.

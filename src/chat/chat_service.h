@@ -15,6 +15,7 @@
 namespace bise {
 
 class GgufFile;
+class PyJson;
 struct TekkenImageConfig;
 
 // Token ids with image slots already expanded to their grids.
@@ -41,7 +42,8 @@ struct ChatEvent {
 
 struct ChatRequestOptions {
   bool strict = false;                 // mistral-common's rules in serving mode; else the lenient ones
-  bool allow_files = false;            // file:// images (CLI yes, server no)
+  bool allow_files = false;            // file:// images (CLI yes, server only below a folder)
+  std::string file_root;               // empty: any file; else only regular files below this folder
   ImageProcessing image_processing = ImageProcessing::torch;
   ImageLimits image_limits;
 };
@@ -66,7 +68,9 @@ class ChatService {
   // Effort words the tokenizer's settings builder lists; empty when it has none.
   virtual std::vector<std::string> reasoning_efforts() const = 0;
   // `body`: a chat-completions request as JSON text. Errors carry kind() and param().
-  virtual Result<Prompt> encode(std::string_view body, const ChatRequestOptions& options) const = 0;
+  Result<Prompt> encode(std::string_view body, const ChatRequestOptions& options) const;
+  // The same of a body that was parsed already.
+  virtual Result<Prompt> encode(const PyJson& body, const ChatRequestOptions& options) const = 0;
   // seed makes the ids of tool calls; `starts_in_thinking` from the Prompt.
   virtual std::unique_ptr<ChatStream> start(bool starts_in_thinking, uint64_t seed) const = 0;
 };

@@ -276,7 +276,7 @@ class PromptWriter {
     }
     const TekkenImageConfig& config = *t_.format_.image;
     std::string bytes = TRY(
-        load_image_url(part.text, options_.allow_files, options_.image_limits.max_bytes, place));
+        load_image_url(part.text, {options_.allow_files, options_.file_root, options_.image_limits.max_bytes}, place));
     Result<ImageSize> size = stored_or_turned_size(bytes);
     if (!size) return refused("malformed", place, place + ": " + size.error().message());
     int32_t unit = config.patch_size * config.spatial_merge_size;

@@ -29,7 +29,8 @@ class ChatmlChat final : public ChatService {
   bool supports_images() const override { return false; }
   std::vector<std::string> reasoning_efforts() const override { return {}; }
 
-  Result<Prompt> encode(std::string_view body, const ChatRequestOptions& options) const override {
+  using ChatService::encode;
+  Result<Prompt> encode(const PyJson& body, const ChatRequestOptions& options) const override {
     ImportRules rules;
     rules.strict = options.strict;
     ChatRequest request = TRY(import_chat_request(body, rules));

@@ -1,6 +1,7 @@
 #include "chat/image_url.h"
 
 #include <array>
+#include <filesystem>
 
 #include "base/file.h"
 #include "chat/request.h"
@@ -49,8 +50,29 @@ Result<std::string> decode_base64(std::string_view text) {
   return out;
 }
 
-Result<std::string> load_image_url(std::string_view url, bool allow_files, uint64_t max_bytes,
+namespace {
+
+// The true path of a regular file below `root`. One message for all refusals: what lies outside is
+// not to be explored.
+Result<std::string> path_below(const std::string& root, const std::string& path, const std::string& place) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const fs::path folder = fs::canonical(root, error);
+  fs::path file;
+  if (!error) file = fs::canonical(path, error);
+  const bool below = !error && std::distance(folder.begin(), folder.end()) < std::distance(file.begin(), file.end()) &&
+                     std::equal(folder.begin(), folder.end(), file.begin());
+  if (!below || !fs::is_regular_file(file, error)) {
+    return malformed(place, "there is no such file in the folder of allowed images");
+  }
+  return file.string();
+}
+
+}  // namespace
+
+Result<std::string> load_image_url(std::string_view url, const ImageSources& sources,
                                    const std::string& place) {
+  const uint64_t max_bytes = sources.max_bytes;
   if (url.starts_with("data:")) {
     size_t comma = url.find(',');
     if (comma == std::string_view::npos || !url.substr(0, comma).ends_with(";base64") ||
@@ -66,10 +88,12 @@ Result<std::string> load_image_url(std::string_view url, bool allow_files, uint6
     return bytes;
   }
   if (url.starts_with("file://")) {
-    if (!allow_files) {
+    if (!sources.allow_files) {
       return malformed(place, "file:// images are not read here; send the image as a data URL");
     }
-    Result<std::string> bytes = read_file(std::string(url.substr(7)), max_bytes);
+    std::string path(url.substr(7));
+    if (!sources.file_root.empty()) path = TRY(path_below(sources.file_root, path, place));
+    Result<std::string> bytes = read_file(path, max_bytes);
     if (!bytes) return malformed(place, bytes.error().message());
     return bytes;
   }

@@ -10,8 +10,13 @@
 
 namespace bise {
 
+struct ImageSources {
+  bool allow_files = false;
+  std::string file_root;  // empty: any file; else only regular files below it, links followed first
+  uint64_t max_bytes = 0;
+};
 // `place` names the part in messages. At most `max_bytes` come back.
-Result<std::string> load_image_url(std::string_view url, bool allow_files, uint64_t max_bytes,
+Result<std::string> load_image_url(std::string_view url, const ImageSources& sources,
                                    const std::string& place);
 
 // Python's forgiving base64: other characters are skipped, missing padding is an error.

@@ -26,7 +26,8 @@ class MistralChat final : public ChatService {
     return effort ? effort->values : std::vector<std::string>{};
   }
 
-  Result<Prompt> encode(std::string_view body, const ChatRequestOptions& options) const override {
+  using ChatService::encode;
+  Result<Prompt> encode(const PyJson& body, const ChatRequestOptions& options) const override {
     ImportRules rules;
     rules.strict = options.strict;
     const auto& effort = template_.format().settings.reasoning_effort;

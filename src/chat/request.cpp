@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/utf8.h"
+#include "chat/chat_service.h"
 #include "chat/json_schema.h"
 #include "chat/lax_types.h"
 #include "chat/message_import.h"
@@ -12,6 +13,9 @@ namespace bise {
 namespace {
 
 constexpr size_t kMaxBodyBytes = size_t{256} << 20;
+// From least to most; what a model lacks is mapped to none (the first three) or high.
+constexpr std::array<std::string_view, 7> kEfforts = {"none", "minimal", "low", "medium", "high", "xhigh", "max"};
+constexpr std::string_view kOff = "off";  // what some agents say for none
 
 Error malformed(const std::string& param, const std::string& message) {
   return refused("malformed", param, message);
@@ -61,6 +65,25 @@ Result<Tool> import_tool(const PyJson& tool, const std::string& place) {
     return malformed(path + ".strict", path + ".strict must be true or false");
   }
   return out;
+}
+
+// Where clients put the effort; the first place counts.
+const PyJson* find_effort(const PyJson& body) {
+  static const PyJson kNone(std::string("none"));
+  static const PyJson kHigh(std::string("high"));
+  if (const PyJson* effort = body.get("reasoning_effort")) return effort;
+  if (const PyJson* reasoning = body.get("reasoning")) {
+    if (const PyJson* effort = reasoning->get("effort")) return effort;
+  }
+  if (const PyJson* arguments = body.get("chat_template_kwargs")) {
+    if (const PyJson* effort = arguments->get("reasoning_effort")) return effort;
+    if (const PyJson* thinking = arguments->get("enable_thinking")) {
+      if (thinking->boolean() != nullptr) return *thinking->boolean() ? &kHigh : &kNone;
+    }
+  }
+  const PyJson* mode = body.get("prompt_mode");
+  if (mode != nullptr && mode->string() != nullptr && *mode->string() == "reasoning") return &kHigh;
+  return nullptr;
 }
 
 class Importer {
@@ -208,51 +231,20 @@ class Importer {
   }
 
   Result<void> reasoning_effort() {
-    const PyJson* effort = body_.get("reasoning_effort");
-    if (!rules_.strict) {
-      if (!rules_.efforts) return {};  // a setting this model does not have
-      if (effort == nullptr) effort = effort_elsewhere();
-    }
+    if (!rules_.strict && !rules_.efforts) return {};  // a setting this model does not have
+    const PyJson* effort = rules_.strict ? body_.get("reasoning_effort") : find_effort(body_);
     if (effort == nullptr) return {};
-    static constexpr std::array<const char*, 7> kWords = {"none", "minimal", "low", "medium",
-                                                          "high", "xhigh",   "max"};
-    size_t at = 0;
-    while (at < kWords.size() && (effort->string() == nullptr || *effort->string() != kWords[at])) {
-      ++at;
-    }
-    if (at == kWords.size()) {
+    const bool known = effort->string() != nullptr &&
+                       (std::find(kEfforts.begin(), kEfforts.end(), *effort->string()) != kEfforts.end() ||
+                        (!rules_.strict && *effort->string() == kOff));
+    if (!known) {
       return malformed("reasoning_effort",
                        "reasoning_effort must be one of none, minimal, low, medium, high, xhigh, "
                        "max");
     }
-    request_.reasoning_effort = kWords[at];
-    if (!rules_.strict) {
-      const std::vector<std::string>& listed = *rules_.efforts;
-      if (std::find(listed.begin(), listed.end(), kWords[at]) == listed.end()) {
-        request_.reasoning_effort = at < 3 ? "none" : "high";
-      }
-    }
+    request_.reasoning_effort = *effort->string();
+    if (!rules_.strict) request_.reasoning_effort = mapped_effort(*effort->string(), *rules_.efforts);
     return {};
-  }
-
-  // Other clients' places for the same wish.
-  const PyJson* effort_elsewhere() {
-    static const PyJson kNone(std::string("none"));
-    static const PyJson kHigh(std::string("high"));
-    if (const PyJson* reasoning = body_.get("reasoning")) {
-      if (const PyJson* effort = reasoning->get("effort")) return effort;
-    }
-    if (const PyJson* arguments = body_.get("chat_template_kwargs")) {
-      if (const PyJson* effort = arguments->get("reasoning_effort")) return effort;
-      if (const PyJson* thinking = arguments->get("enable_thinking")) {
-        if (thinking->boolean() != nullptr) return *thinking->boolean() ? &kHigh : &kNone;
-      }
-    }
-    const PyJson* mode = body_.get("prompt_mode");
-    if (mode != nullptr && mode->string() != nullptr && *mode->string() == "reasoning") {
-      return &kHigh;
-    }
-    return nullptr;
   }
 
   Result<void> sampling() {
@@ -294,7 +286,20 @@ Error refused(const char* kind, const std::string& param, const std::string& mes
       .with_param(repair_utf8(param));
 }
 
-Result<ChatRequest> import_chat_request(std::string_view body, const ImportRules& rules) {
+std::optional<std::string> asked_effort(const PyJson& body) {
+  const PyJson* effort = find_effort(body);
+  if (effort == nullptr || effort->string() == nullptr) return std::nullopt;
+  return *effort->string();
+}
+
+std::string mapped_effort(const std::string& word, const std::vector<std::string>& listed) {
+  if (std::find(listed.begin(), listed.end(), word) != listed.end()) return word;
+  if (word == kOff) return "none";
+  const auto at = std::find(kEfforts.begin(), kEfforts.end(), word);
+  return at - kEfforts.begin() < 3 ? "none" : "high";
+}
+
+Result<PyJson> parse_chat_body(std::string_view body, const PyJsonLimits& limits) {
   if (body.size() > kMaxBodyBytes) {
     return Error(ErrorCode::too_large, "the request has " + std::to_string(body.size()) +
                                            " bytes; at most " + std::to_string(kMaxBodyBytes) +
@@ -302,13 +307,25 @@ Result<ChatRequest> import_chat_request(std::string_view body, const ImportRules
         .with_kind("malformed");
   }
   if (!is_valid_utf8(body)) return malformed("", "the request is not valid UTF-8");
-  Result<PyJson> json = parse_python_json(body);
+  Result<PyJson> json = parse_python_json(body, limits);
   if (!json) return std::move(json).error().with_context("request").with_kind("malformed");
   if (json->object() == nullptr) {
     return malformed(
         "", std::string("the request is ") + json->type_name() + "; expected a JSON object");
   }
-  return Importer(*json, rules).run();
+  return json;
+}
+
+Result<ChatRequest> import_chat_request(const PyJson& body, const ImportRules& rules) {
+  return Importer(body, rules).run();
+}
+
+Result<ChatRequest> import_chat_request(std::string_view body, const ImportRules& rules) {
+  return import_chat_request(TRY(parse_chat_body(body)), rules);
+}
+
+Result<Prompt> ChatService::encode(std::string_view body, const ChatRequestOptions& options) const {
+  return encode(TRY(parse_chat_body(body)), options);
 }
 
 const char* role_name(Role role) {

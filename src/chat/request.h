@@ -22,6 +22,14 @@ struct ImportRules {
 
 // Bounded in bytes, depth and number of values; linear in the body.
 Result<ChatRequest> import_chat_request(std::string_view body, const ImportRules& rules);
+Result<ChatRequest> import_chat_request(const PyJson& body, const ImportRules& rules);
+// The first half of it: bounded JSON text to an object.
+Result<PyJson> parse_chat_body(std::string_view body, const PyJsonLimits& limits = {});
+
+// The effort word as sent, in whichever of its places (lenient); nullopt when there is none.
+std::optional<std::string> asked_effort(const PyJson& body);
+// What a model that lists these efforts is given for a known word: the word itself, none or high.
+std::string mapped_effort(const std::string& word, const std::vector<std::string>& listed);
 
 // A refused request: ErrorCode::invalid_argument with the kind and the field at fault.
 Error refused(const char* kind, const std::string& param, const std::string& message);

@@ -36,7 +36,7 @@ void append_rows(const Sequence& sequence, int32_t block_size, Batch& batch) {
   for (const SequenceImage& image : sequence.images) {
     auto [begin, end] = range_of(image.places, sequence.computed, last);
     if (begin == end) continue;
-    CHECK(image.features.has_value());
+    CHECK(image.features != nullptr);
     ImageRows rows;
     rows.features = image.features->view;
     rows.first_feature = static_cast<int32_t>(begin);
@@ -50,7 +50,7 @@ void append_rows(const Sequence& sequence, int32_t block_size, Batch& batch) {
 Result<void> place_images(Sequence& sequence, int32_t image_token) {
   uint64_t wanted = 0;
   for (const SequenceImage& image : sequence.images) {
-    wanted += static_cast<uint64_t>(image.image.rows) * static_cast<uint64_t>(image.image.columns);
+    wanted += static_cast<uint64_t>(image.image->rows) * static_cast<uint64_t>(image.image->columns);
   }
   auto found = std::count(sequence.tokens.begin(), sequence.tokens.end(), image_token);
   if (static_cast<uint64_t>(found) != wanted) {
@@ -63,7 +63,7 @@ Result<void> place_images(Sequence& sequence, int32_t image_token) {
   }
   int32_t at = 0;
   for (SequenceImage& image : sequence.images) {
-    size_t count = static_cast<size_t>(image.image.rows) * static_cast<size_t>(image.image.columns);
+    size_t count = static_cast<size_t>(image.image->rows) * static_cast<size_t>(image.image->columns);
     for (; image.places.size() < count; ++at) {
       if (sequence.tokens[static_cast<size_t>(at)] == image_token) image.places.push_back(at);
     }

@@ -157,6 +157,33 @@ bool changes_logits(const SamplingParams& params) {
          params.frequency_penalty != 0.0 || !params.logit_bias.empty();
 }
 
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+
+void apply_mask(std::span<float> logits, std::span<const uint32_t> allowed) {
+  for (size_t i = 0; i < logits.size(); i += 32) {
+    uint32_t bits = allowed[i / 32];
+    if (bits == ~uint32_t{0}) continue;
+    size_t end = std::min(logits.size(), i + 32);
+    for (size_t j = i; j < end; ++j) {
+      if ((bits >> (j - i) & 1) == 0) logits[j] = kNever;
+    }
+  }
+}
+
+void forbid_stop_tokens(std::span<float> logits, const std::vector<int32_t>& stop_tokens) {
+  std::vector<float> before;
+  for (int32_t id : stop_tokens) {
+    float& logit = logits[static_cast<size_t>(id)];
+    before.push_back(logit);
+    logit = kNever;
+  }
+  if (largest(logits) != kNever) return;
+  // Backwards, so that a token that is listed twice gets its first value.
+  for (size_t i = stop_tokens.size(); i-- > 0;) {
+    logits[static_cast<size_t>(stop_tokens[i])] = before[i];
+  }
+}
+
 Error bad_logits(const char* what) {
   return Error(ErrorCode::internal,
                std::string("the model gave ") + what +
@@ -241,7 +268,8 @@ std::vector<TokenProbability> kept_tokens(std::span<const float> logits,
 }
 
 Result<SampledToken> sample(std::span<float> logits, const SamplingParams& params,
-                            const TokenCounts& counts, int64_t position) {
+                            const TokenCounts& counts, int64_t position,
+                            const DrawLimits& limits) {
   bool are_numbers = true;
   for (float x : logits) are_numbers &= x <= std::numeric_limits<float>::max();
   if (!are_numbers) return bad_logits("logits that are not finite numbers");
@@ -261,6 +289,14 @@ Result<SampledToken> sample(std::span<float> logits, const SamplingParams& param
     apply_count_penalties(logits, counts, params.frequency_penalty, params.presence_penalty);
     apply_logit_bias(logits, params.logit_bias);
   }
+  if (!limits.allowed.empty()) {
+    apply_mask(logits, limits.allowed);
+    if (largest(logits) == kNever) {
+      return Error(ErrorCode::internal, "the structure asked for allows no token here")
+          .with_kind("token_mask");
+    }
+  }
+  if (limits.no_stop_tokens) forbid_stop_tokens(logits, params.stop_tokens);
   token.id =
       params.temperature == 0.0
           ? greedy_token(logits)
@@ -271,6 +307,12 @@ Result<SampledToken> sample(std::span<float> logits, const SamplingParams& param
         static_cast<float>(static_cast<double>(raw[static_cast<size_t>(token.id)]) - log_sum);
   }
   return token;
+}
+
+SampledToken token_logprobs(std::span<const float> logits, int32_t id, int32_t count) {
+  double log_sum = log_sum_exp(logits);
+  double logit = static_cast<double>(logits[static_cast<size_t>(id)]);
+  return {id, static_cast<float>(logit - log_sum), top_logprobs(logits, count, log_sum)};
 }
 
 }  // namespace bise

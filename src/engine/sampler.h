@@ -2,6 +2,7 @@
 // transformers and vLLM:
 //
 //   repetition penalty, frequency and presence penalties, logit bias    on the logits
+//   token mask, no stop token before min_tokens                         what is not allowed: -infinity
 //   temperature                                                         0: greedy, all below is
 //   skipped top-k, top-p, min-p                                                 each keeps a prefix
 //   of the
@@ -76,9 +77,20 @@ struct TokenProbability {
 std::vector<TokenProbability> kept_tokens(std::span<const float> logits,
                                           const SamplingParams& params);
 
+// What may be drawn.
+struct DrawLimits {
+  std::span<const uint32_t> allowed;  // a bit per token, as in TokenMask::fill; empty: all
+  // No stop token of the params, unless nothing else is allowed.
+  bool no_stop_tokens = false;
+};
+
 // `logits` are changed. `position`: index in the sequence of the token to be drawn. Error: logits
-// that are not numbers, or where everything is -infinity.
+// that are not numbers, or where everything is -infinity; a mask that allows nothing.
 Result<SampledToken> sample(std::span<float> logits, const SamplingParams& params,
-                            const TokenCounts& counts, int64_t position);
+                            const TokenCounts& counts, int64_t position,
+                            const DrawLimits& limits = {});
+
+// The log-probability of a given token and the `count` most likely ones.
+SampledToken token_logprobs(std::span<const float> logits, int32_t id, int32_t count);
 
 }  // namespace bise

@@ -49,9 +49,23 @@ Result<void> SamplingParams::validate(int32_t vocab_size) const {
     }
     TRY(check_range("logit_bias", static_cast<double>(bias), -100.0, 100.0));
   }
+  for (int32_t id : stop_tokens) {
+    if (id < 0 || id >= vocab_size) {
+      return out_of_range("stop_token_ids", "token " + std::to_string(id),
+                          "tokens from 0 to " + std::to_string(vocab_size - 1));
+    }
+  }
   if (max_tokens < 0) {
     return out_of_range("max_tokens", std::to_string(max_tokens),
                         "a positive number, or 0 for all that the context holds");
+  }
+  if (min_tokens < 0 || (max_tokens > 0 && min_tokens > max_tokens)) {
+    return out_of_range("min_tokens", std::to_string(min_tokens),
+                        max_tokens > 0 ? "from 0 to max_tokens, " + std::to_string(max_tokens)
+                                       : "0 or more");
+  }
+  if (num_prompt_logprobs < -1 || num_prompt_logprobs > 20) {
+    return out_of_range("prompt_logprobs", std::to_string(num_prompt_logprobs), "from 0 to 20");
   }
   if (num_logprobs < -1 || num_logprobs > 20) {
     return out_of_range("top_logprobs", std::to_string(num_logprobs), "from 0 to 20");

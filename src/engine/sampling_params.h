@@ -20,8 +20,12 @@ struct SamplingParams {
   std::map<int32_t, float> logit_bias;  // [-100, 100] each
   uint64_t seed = 0;
   int32_t max_tokens = 0;  // 0: to the end of the context
+  int32_t min_tokens = 0;  // no stop token is drawn before so many others were
   bool ignore_eos = false;
   int32_t num_logprobs = -1;  // -1: none; 0: the chosen token only; at most 20
+  // The same for every token of the prompt but the first, given those before it. Such a prompt is
+  // computed whole: logits are not kept in a cache.
+  int32_t num_prompt_logprobs = -1;
   std::vector<int32_t> stop_tokens;
 
   // Error names the parameter, the value and what is allowed.

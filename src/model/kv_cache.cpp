@@ -1,15 +1,10 @@
 #include "model/kv_cache.h"
 
 namespace bise {
-namespace {
-
-uint64_t element_bytes(KvDType dtype) { return dtype == KvDType::f32 ? 4 : 2; }
-
-}  // namespace
 
 uint64_t KvCache::bytes_per_token(const ModelConfig& config, KvDType dtype) {
-  return 2 * element_bytes(dtype) * static_cast<uint64_t>(config.num_kv_heads) *
-         static_cast<uint64_t>(config.head_dim) * static_cast<uint64_t>(config.num_layers);
+  return 2 * kv_token_bytes(dtype, config.head_dim) * static_cast<uint64_t>(config.num_kv_heads) *
+         static_cast<uint64_t>(config.num_layers);
 }
 
 Result<KvCache> KvCache::create(Backend& backend, const ModelConfig& config, int32_t num_blocks,
@@ -20,9 +15,8 @@ Result<KvCache> KvCache::create(Backend& backend, const ModelConfig& config, int
   cache.num_kv_heads_ = config.num_kv_heads;
   cache.head_dim_ = config.head_dim;
   cache.dtype_ = dtype;
-  uint64_t bytes = element_bytes(dtype) * static_cast<uint64_t>(num_blocks) * kKvBlockSize *
-                   static_cast<uint64_t>(config.num_kv_heads) *
-                   static_cast<uint64_t>(config.head_dim);
+  uint64_t bytes = kv_token_bytes(dtype, config.head_dim) * static_cast<uint64_t>(num_blocks) * kKvBlockSize *
+                   static_cast<uint64_t>(config.num_kv_heads);
   for (int32_t i = 0; i < config.num_layers; ++i) {
     Layer layer;
     layer.k = TRY(backend.allocate(bytes, "the KV cache"));

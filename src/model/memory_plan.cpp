@@ -86,10 +86,11 @@ uint64_t step_work_bytes(const ModelConfig& c, std::span<const WeightSize> weigh
   uint64_t columns = 0;
   for (const WeightSize& w : weights) columns = std::max(columns, static_cast<uint64_t>(w.columns));
   const uint64_t activations = rows * 4 * (2 * hidden + 2 * q + 2 * kv + 3 * wide);
-  const uint64_t inputs = rows * columns * 2;  // in 8 bits, with scales and sums
+  const uint64_t inputs = rows * columns * 2;  // in 8 bits, with scales and sums, or in BF16
   // On the device, on the host, and twice more while a token is drawn.
   const uint64_t logits = static_cast<uint64_t>(request.logits_rows + 4) * static_cast<uint64_t>(c.vocab_size) * 8;
-  const uint64_t tiles = static_cast<uint64_t>(request.num_threads) * columns * 16 * 4;
+  // Of each thread: packed tiles of a streamed weight, and on a matrix unit a panel and sums of 16 tiles.
+  const uint64_t tiles = static_cast<uint64_t>(request.num_threads) * (columns * 16 * 4 * 4 + rows * 1024 + (uint64_t{128} << 10));
   return activations + inputs + logits + tiles;
 }
 

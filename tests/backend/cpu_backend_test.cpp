@@ -13,6 +13,7 @@
 #include "support/emulated_avx512.h"
 #include "support/op_cases.h"
 #include "support/reference_backend.h"
+#include "support/reference_kv.h"
 
 namespace bise {
 namespace {
@@ -65,7 +66,7 @@ TEST(cpu_backend, an_unknown_instruction_set_is_refused_with_the_names_of_the_kn
     ASSERT_FALSE(backend.has_value()) << name;
     EXPECT_EQ(backend.error().code(), ErrorCode::invalid_argument);
     EXPECT_EQ(backend.error().message(),
-              std::string("--isa: found \"") + name + "\", expected auto, scalar, avx2 or avx512");
+              std::string("--isa: found \"") + name + "\", expected auto, scalar, avx2, avx512 or amx");
   }
 }
 
@@ -204,25 +205,24 @@ TEST(cpu_backend, keys_and_values_are_rounded_as_the_conversions_define) {
     for (float v : {here, here + (next - here) / 2, std::nextafter(here + (next - here) / 2, kInfinity)}) values.push_back(v);
   }
   for (uint32_t bits = 0x7FFF; bits < 0x7F000000; bits += 0x10001 * 37) values.push_back(-std::bit_cast<float>(bits));
-  for (auto& backend : every_backend()) {
-    for (KvDType type : {KvDType::bf16, KvDType::f16}) {
-      const int32_t n = static_cast<int32_t>(values.size());
-      std::vector<uint16_t> k(static_cast<size_t>(n) * 32), v(k.size());
-      GuardedMatrix qkv(1, 3 * n);
-      for (size_t i = 0; i < 3 * values.size(); ++i) qkv.values()[i] = values[i % values.size()];
-      const int32_t slot = 5;
-      backend->store_kv(qkv.view(), 1, std::span(&slot, 1), {k.data(), v.data(), type, 1, 32, 1, n});
-      int wrong = 0;
-      for (size_t i = 0; i < values.size(); ++i) {
-        const float x = values[i];
-        const uint16_t want = type == KvDType::bf16 ? f32_to_bf16(x) : f32_to_f16(x), got = k[5 * values.size() + i];
-        // A NaN stays one; its payload may differ.
-        const bool nan = std::isnan(type == KvDType::bf16 ? bf16_to_f32(got) : f16_to_f32(got));
-        wrong += std::isnan(x) ? !nan : got != want;
-        wrong += got != v[5 * values.size() + i];
-      }
-      EXPECT_EQ(wrong, 0) << backend->isa() << (type == KvDType::bf16 ? " bf16" : " f16");
+  auto backend = create_cpu_backend({}).value();
+  for (KvDType type : {KvDType::bf16, KvDType::f16}) {
+    const int32_t n = static_cast<int32_t>(values.size()), slot = 5;
+    const size_t bytes = 32 * kv_token_bytes(type, n);
+    std::vector<uint8_t> k(bytes), v(bytes);
+    GuardedMatrix qkv(1, 3 * n);
+    for (size_t i = 0; i < 3 * values.size(); ++i) qkv.values()[i] = values[i % values.size()];
+    backend->store_kv(qkv.view(), 1, std::span(&slot, 1), {k.data(), v.data(), type, 1, 32, 1, n});
+    const std::vector<double> keys = test::reference_load_kv(type, true, n, slot, k.data());
+    const std::vector<double> stored = test::reference_load_kv(type, false, n, slot, v.data());
+    int wrong = 0;
+    for (size_t i = 0; i < values.size(); ++i) {
+      const float x = values[i];
+      const double want = type == KvDType::bf16 ? bf16_to_f32(f32_to_bf16(x)) : f16_to_f32(f32_to_f16(x));
+      wrong += !(keys[i] == want || (std::isnan(x) && std::isnan(keys[i])));
+      wrong += !(stored[i] == keys[i] || std::isnan(x));
     }
+    EXPECT_EQ(wrong, 0) << kv_type_name(type);
   }
 }
 
@@ -335,6 +335,7 @@ std::vector<const CpuKernels*> every_kernel_table() {
 #if defined(__x86_64__)
   if (detect_cpu_features().supports(IsaLevel::avx2)) tables.push_back(&kAvx2Kernels);
   if (detect_cpu_features().supports(IsaLevel::avx512)) tables.push_back(&kAvx512Kernels);
+  if (detect_cpu_features().supports(IsaLevel::amx)) tables.push_back(&kAmxKernels);
 #endif
   return tables;
 }
@@ -382,11 +383,11 @@ TEST(cpu_backend, integer_formats_multiply_integers_but_not_at_reference_precisi
   const RandomWeights integers({{FormatId::q4_k, 16}, {FormatId::q8_0, 16}}, 256, kSeed);
   const RandomWeights floats({{FormatId::bf16, 16}, {FormatId::fp8_e4m3, 16}}, 256, kSeed);
   for (auto& backend : every_backend()) {
-    for (const WeightView& view : integers.views()) EXPECT_TRUE(backend->multiplies_int8(view));
-    for (const WeightView& view : floats.views()) EXPECT_FALSE(backend->multiplies_int8(view));
+    for (const WeightView& view : integers.views()) EXPECT_EQ(backend->product_arithmetic(view, 1), Arithmetic::int8);
+    for (const WeightView& view : floats.views()) EXPECT_EQ(backend->product_arithmetic(view, 1), Arithmetic::float32);
   }
   for (auto& backend : every_backend(reference)) {
-    for (const WeightView& view : integers.views()) EXPECT_FALSE(backend->multiplies_int8(view));
+    for (const WeightView& view : integers.views()) EXPECT_EQ(backend->product_arithmetic(view, 512), Arithmetic::float32);
   }
 }
 

@@ -27,6 +27,7 @@ std::unique_ptr<Backend> make_backend(const std::string& isa, Precision precisio
   BackendOptions options;
   options.num_threads = num_threads;
   options.precision = precision;
+  options.row_invariant = true;  // the matrix unit's other arithmetic has tests of its own (cpu_panels_test)
   if (isa == kEmulated) return create_cpu_backend_with(kEmulatedAvx512Kernels, options);
   options.isa = isa;
   return create_cpu_backend(options).value();
@@ -169,26 +170,29 @@ TEST(ops_batches, a_row_alone_has_the_bits_of_the_row_in_a_batch) {
 }
 
 TEST(ops_batches, attention_has_the_same_bits_in_chunks_and_in_any_company) {
-  for (int32_t window : {0, 20}) {
-    OpCase c{.op = Op::attention, .num_heads = 6, .num_kv_heads = 2, .head_dim = 36, .sliding_window = window, .kv = KvDType::bf16};
-    c.sequences = {{0, 100, 100}, {1, 33, 33}, {2, 64, 64}};
-    auto backend = make_backend("auto", Precision::fast, 3);
-    OpRun all(*backend, c, kSeed);
-    all.run();
-    const size_t width = 6 * 36;
-    for (int threads : {1, 2, 3}) {
-      auto other = make_backend("auto", Precision::fast, threads);
-      for (int32_t rows : {1, 2, 17, 33, 64}) {
-        for (int32_t id : {0, 1, 2}) {
-          OpCase one = c;
-          const int32_t end = c.sequences[static_cast<size_t>(id)].num_tokens - threads;  // a chunk in the middle
-          const int32_t count = std::min(rows, end);
-          one.sequences = {{id, end, count}};
-          OpRun chunk(*other, one, kSeed);
-          chunk.run();
-          const size_t first = static_cast<size_t>((id == 0 ? 0 : id == 1 ? 100 : 133) + end - count) * width;
-          EXPECT_TRUE(same_bits(chunk.output(), all.output().subspan(first, chunk.output().size())))
-              << "sequence " << id << ", " << count << " rows to " << end << ", " << threads << " threads";
+  for (KvDType kv : {KvDType::bf16, KvDType::f32, KvDType::fp8, KvDType::int8, KvDType::int4}) {
+    for (int32_t window : {0, 20, 1100}) {
+      OpCase c{.op = Op::attention, .num_heads = 6, .num_kv_heads = 2, .head_dim = 36, .sliding_window = window, .kv = kv};
+      c.sequences = {{0, 100, 100}, {1, 1333, 333}, {2, 64, 64}};
+      auto backend = make_backend("auto", Precision::fast, 3);
+      OpRun all(*backend, c, kSeed);
+      all.run();
+      const size_t width = 6 * 36;
+      for (int threads : {1, 2, 3}) {
+        auto other = make_backend("auto", Precision::fast, threads);
+        for (int32_t rows : {1, 2, 17, 33, 64}) {
+          for (int32_t id : {0, 1, 2}) {
+            const test::SequenceCase& whole = c.sequences[static_cast<size_t>(id)];
+            OpCase one = c;
+            const int32_t end = whole.num_tokens - threads;  // a chunk in the middle
+            const int32_t count = std::min(rows, whole.num_rows - threads);
+            one.sequences = {{id, end, count}};
+            OpRun chunk(*other, one, kSeed);
+            chunk.run();
+            const int32_t row = (id == 0 ? 0 : id == 1 ? 100 : 433) + whole.num_rows - threads - count;
+            EXPECT_TRUE(same_bits(chunk.output(), all.output().subspan(static_cast<size_t>(row) * width, chunk.output().size())))
+                << kv_type_name(kv) << ", sequence " << id << ", " << count << " rows to " << end << ", " << threads << " threads";
+          }
         }
       }
     }

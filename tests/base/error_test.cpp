@@ -17,6 +17,11 @@ Result<void> need_even(int value) {
   return {};
 }
 
+TEST(error, a_message_is_one_line_whatever_bytes_it_quotes) {
+  EXPECT_EQ("found \"tr\\ns\\x1b[2J\\x7f\"", Error(ErrorCode::corrupt, "found \"tr\ns\x1b[2J\x7f\"").message());
+  EXPECT_EQ("a\\tb.json: é", Error(ErrorCode::io, "é").with_context("a\tb.json").message());
+}
+
 TEST(error, try_hands_on_the_first_error) {
   EXPECT_EQ(5, sum_of_halves(4, 6).value());
   EXPECT_EQ("3 is odd", sum_of_halves(3, 5).error().message());

@@ -29,9 +29,11 @@ TEST(batch_builder, slots_follow_the_block_table) {
 }
 
 SequenceImage image_of(int32_t rows, int32_t columns) {
+  ProcessedImage processed;
+  processed.rows = rows;
+  processed.columns = columns;
   SequenceImage image;
-  image.image.rows = rows;
-  image.image.columns = columns;
+  image.image = std::make_shared<ProcessedImage>(std::move(processed));
   return image;
 }
 
@@ -50,7 +52,7 @@ TEST(batch_builder, pictures_take_the_image_tokens_in_order) {
   sequence.scheduled = 6;
   EXPECT_TRUE(touches(sequence, sequence.images[0]));
   EXPECT_FALSE(touches(sequence, sequence.images[1]));
-  sequence.images[0].features.emplace();
+  sequence.images[0].features = std::make_shared<ImageFeatures>();
   Batch batch;
   append_rows(sequence, 4, batch);
   ASSERT_EQ(batch.images.size(), 1u);

@@ -11,84 +11,10 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/random.h"
-#include "model/golden_model.h"
+#include "engine/engine_support.h"
 
 namespace bise {
 namespace {
-
-GoldenModel open_model(const std::string& variant, Precision precision = Precision::fast) {
-  BackendOptions options;
-  options.num_threads = 2;
-  options.precision = precision;
-  return open_golden(checkpoint_path(variant, "hf-bf16"), options);
-}
-
-std::unique_ptr<Engine> make_engine(const GoldenModel& m, const EngineOptions& options = {}) {
-  auto engine = Engine::create(*m.model, options);
-  EXPECT_TRUE(engine) << engine.error().message();
-  return engine ? std::move(*engine) : nullptr;
-}
-
-std::vector<int32_t> random_prompt(uint64_t seed, size_t length, int32_t vocab_size) {
-  std::vector<int32_t> ids = {1};
-  while (ids.size() < length) {
-    uint64_t ordinary = static_cast<uint64_t>(vocab_size) - 1000;
-    ids.push_back(1000 + static_cast<int32_t>(random_bits(seed, 4, ids.size()) % ordinary));
-  }
-  return ids;
-}
-
-NewSequence sampled_sequence(uint64_t seed, size_t length, int32_t vocab_size) {
-  NewSequence sequence;
-  sequence.ids = random_prompt(seed, length, vocab_size);
-  sequence.params.seed = seed;
-  sequence.params.max_tokens = 12;
-  sequence.params.num_logprobs = 1;
-  sequence.params.frequency_penalty = 0.5;
-  sequence.params.repetition_penalty = 1.1;
-  return sequence;
-}
-
-// What was published of each sequence, as one comparable text (bits of the log-probabilities).
-using Transcript = std::map<SequenceId, std::string>;
-
-void record(const std::vector<SequenceEvent>& events, Transcript& transcript) {
-  for (const SequenceEvent& event : events) {
-    std::string& text = transcript[event.sequence];
-    if (event.token) {
-      char bits[64];
-      std::snprintf(bits, sizeof bits, "%d:%a ", event.token->id,
-                    static_cast<double>(event.token->logprob));
-      text += bits;
-    }
-    if (event.finish != FinishReason::none) text += finish_reason_name(event.finish);
-    EXPECT_FALSE(event.error) << event.error->message();
-  }
-}
-
-// `restarts`: how often a sequence lost what it had in the cache.
-Transcript run_all(Engine& engine, const std::vector<NewSequence>& sequences,
-                   int* restarts = nullptr) {
-  Transcript transcript;
-  std::map<SequenceId, int32_t> done;
-  for (const NewSequence& sequence : sequences) {
-    auto id = engine.submit(sequence);
-    EXPECT_TRUE(id) << id.error().message();
-  }
-  for (int steps = 0; !engine.idle(); ++steps) {
-    std::vector<SequenceEvent> events = engine.step();
-    for (const SequenceEvent& event : events) {
-      if (restarts != nullptr && event.prompt_done < done[event.sequence]) ++*restarts;
-      done[event.sequence] = event.prompt_done;
-    }
-    record(events, transcript);
-    if (steps > 10000) {
-      ADD_FAILURE() << "the engine does not come to an end";
-      break;
-    }
-  }
-  return transcript;
-}
 
 TEST(engine, greedy_ids_are_those_of_the_reference) {
   for (const char* variant : {"smalltext", "ministral"}) {
@@ -162,21 +88,9 @@ TEST(engine, pictures_give_the_same_answer_in_any_chunk) {
   const VisionConfig& vision = *m.model->config().vision;
   NewSequence sequence;
   sequence.ids = {1, 3};
-  ProcessedImage image;
-  image.rows = 2, image.columns = 3;
-  image.height = image.rows * vision.patch_size * vision.spatial_merge_size;
-  image.width = image.columns * vision.patch_size * vision.spatial_merge_size;
-  image.pixels.resize(static_cast<size_t>(3 * image.height * image.width));
-  for (size_t i = 0; i < image.pixels.size(); ++i) {
-    image.pixels[i] = static_cast<float>(random_uniform(5, 5, i) - 0.5);
-  }
-  for (int32_t row = 0; row < image.rows; ++row) {
-    sequence.ids.insert(sequence.ids.end(), static_cast<size_t>(image.columns), vision.image_token);
-    sequence.ids.push_back(vision.image_break_token);
-  }
-  sequence.ids.back() = vision.image_end_token;
+  append_picture(sequence, vision, 5);
+  const ProcessedImage image = sequence.images[0];
   sequence.ids.push_back(4);
-  sequence.images = {image};
   sequence.params.max_tokens = 6;
   sequence.params.num_logprobs = 0;
   auto whole = run_all(*make_engine(m), {sequence});

@@ -276,7 +276,7 @@ std::string case_name(const OpCase& c) {
   if (c.num_heads != 0) {
     name += ", heads " + std::to_string(c.num_heads) + "/" + std::to_string(c.num_kv_heads) + " x " +
             std::to_string(c.head_dim) + ", window " + std::to_string(c.sliding_window);
-    if (c.op == Op::attention) name += c.kv == KvDType::bf16 ? ", bf16" : c.kv == KvDType::f16 ? ", f16" : ", f32";
+    if (c.op == Op::attention) name += std::string(", ") + kv_type_name(c.kv);
   }
   for (const SequenceCase& s : c.sequences) {
     name += ", " + std::to_string(s.num_rows) + " of " + std::to_string(s.num_tokens);
@@ -325,9 +325,9 @@ void add_attention(std::vector<OpCase>& cases) {
     int32_t q, kv, dim;
   };
   size_t turn = 0;
-  for (Heads h : {Heads{1, 1, 1}, Heads{2, 1, 16}, Heads{6, 2, 36}, Heads{9, 3, 64}, Heads{4, 1, 104}, Heads{32, 8, 128}}) {
+  for (Heads h : {Heads{1, 1, 1}, Heads{2, 1, 16}, Heads{6, 2, 36}, Heads{9, 3, 64}, Heads{4, 1, 104}, Heads{24, 2, 128}}) {
     for (int32_t window : {0, 1, 20, 32, 33}) {
-      for (KvDType kv : {KvDType::bf16, KvDType::f16, KvDType::f32}) {
+      for (KvDType kv : {KvDType::bf16, KvDType::f16, KvDType::f32, KvDType::fp8, KvDType::int8, KvDType::int4}) {
         if (h.dim == 128 && window % 2 == 0 && window != 0) continue;
         const int32_t contexts[] = {1, 31, 32, 33, 100};
         std::vector<SequenceCase> sequences;
@@ -342,6 +342,15 @@ void add_attention(std::vector<OpCase>& cases) {
     cases.push_back({.op = Op::attention_full, .num_heads = h.q, .num_kv_heads = h.q, .head_dim = h.dim,
                      .sequences = {{0, 0, 1}, {0, 0, 33}, {0, 0, 16}, {0, 0, 70}}});
   }
+  // Longer than a segment of the online softmax, with windows that begin in one before.
+  for (KvDType kv : {KvDType::bf16, KvDType::f32, KvDType::fp8, KvDType::int8, KvDType::int4}) {
+    for (int32_t window : {0, 1030}) {
+      cases.push_back({.op = Op::attention, .num_heads = 3, .num_kv_heads = 1, .head_dim = 16, .sliding_window = window,
+                       .kv = kv, .sequences = {{0, 2100, 60}, {1, 1025, 3}, {2, 1024, 1}}});
+    }
+  }
+  cases.push_back({.op = Op::attention_full, .num_heads = 2, .num_kv_heads = 2, .head_dim = 20,
+                   .sequences = {{0, 0, 1100}, {0, 0, 5}}});
   for (OpCase& c : cases) {
     if (c.op != Op::attention && c.op != Op::attention_full) continue;
     c.tokens = 0;

@@ -167,8 +167,8 @@ void OpRun::make_attention(uint64_t seed) {
   for (size_t i = free_blocks.size(); i > 1; --i) {
     std::swap(free_blocks[i - 1], free_blocks[random_bits(seed, 7, i) % i]);
   }
-  const size_t bytes = static_cast<size_t>(num_blocks) * kBlockSize * static_cast<size_t>(c.num_kv_heads * c.head_dim) *
-                       (c.kv == KvDType::f32 ? 4 : 2);
+  const size_t bytes = static_cast<size_t>(num_blocks) * kBlockSize * static_cast<size_t>(c.num_kv_heads) *
+                       kv_token_bytes(c.kv, c.head_dim);
   keys_.assign(bytes, std::byte{0xFF});  // NaN where nothing was stored
   values_.assign(bytes, std::byte{0xFF});
   kv_ = {keys_.data(), values_.data(), c.kv, num_blocks, kBlockSize, c.num_kv_heads, c.head_dim};
@@ -329,13 +329,21 @@ std::vector<double> OpRun::error_bounds(Precision precision, bool exact_inputs) 
       return bounds;
     case Op::attention:
     case Op::attention_full: {
-      // A score is a sum of dim / 16 + 10 roundings a term; its error, twice, is relative in every
-      // weight of the softmax. |q| <= 4, |k|, |v| <= 1 (bf16 rounds up to 1 at most). Then the sums over
-      // the tokens, and exp.
+      // A score is a sum of dim roundings a term; its error, twice, is relative in every weight of the
+      // softmax. |q| <= 4, |k|, |v| <= 1 (quantised a little more). Then the sums over the tokens, and exp.
       int32_t longest = 0;
       for (const SequenceCase& s : c.sequences) longest = std::max({longest, s.num_tokens, s.num_rows});
-      const double score = (dim / 16 + 10) * kUnit * 4.0 * std::sqrt(dim);
-      bounds.assign(bounds.size(), 2.0 * score + 2.0 * (longest + 32) * kUnit);
+      const double q_largest = 4.02 * std::sqrt(dim);
+      double score = (dim + 10) * kUnit * q_largest, weights = 2.0 * (longest + 32) * kUnit;
+      if (c.op == Op::attention && (c.kv == KvDType::int8 || c.kv == KvDType::int4)) {
+        // Half a step of every element of a query, and of the weights of a block's 32 values. With int4 both
+        // meet rotated keys and values; |k| and |v| are at most sqrt(dim) as vectors, and so is any sum of theirs.
+        const double codes = c.kv == KvDType::int8 ? 127.0 : 1016.0, padded = std::ceil(dim / 16) * 16;
+        const double steps = std::min(32767.0, std::floor(2147483647.0 / (codes * padded)));
+        score += 0.51 / steps * q_largest * std::sqrt(dim) * (c.kv == KvDType::int4 ? std::sqrt(dim) : std::sqrt(dim));
+        weights += 32 * 0.51 / 32767.0 * (c.kv == KvDType::int4 ? std::sqrt(dim) : 1.0);
+      }
+      bounds.assign(bounds.size(), 2.0 * score + weights);
       return bounds;
     }
     case Op::embed:

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/float_types.h"
+#include "support/reference_kv.h"
 #include "tensor/weight_format.h"
 
 namespace bise {
@@ -15,14 +16,10 @@ struct Decoded : WeightStorage {
   std::vector<float> values;  // [rows, columns]
 };
 
-float load_kv(const void* data, KvDType dtype, int64_t index) {
-  if (dtype == KvDType::f32) return static_cast<const float*>(data)[index];
-  uint16_t bits = static_cast<const uint16_t*>(data)[index];
-  return dtype == KvDType::bf16 ? bf16_to_f32(bits) : f16_to_f32(bits);
-}
-void store_kv_value(void* data, KvDType dtype, int64_t index, float value) {
-  if (dtype == KvDType::f32) static_cast<float*>(data)[index] = value;
-  else static_cast<uint16_t*>(data)[index] = dtype == KvDType::bf16 ? f32_to_bf16(value) : f32_to_f16(value);
+// The bytes of one token's head: of a block, [kv_head] runs of 32 tokens.
+std::byte* kv_head(void* data, const KvLayerView& kv, int64_t block, int64_t head) {
+  const int64_t bytes = 32 * static_cast<int64_t>(kv_token_bytes(kv.dtype, kv.head_dim));
+  return static_cast<std::byte*>(data) + (block * kv.num_kv_heads + head) * bytes;
 }
 
 double activate(double x, Activation act) {
@@ -146,30 +143,29 @@ class ReferenceBackend : public Backend {
     for (size_t t = 0; t < slots.size(); ++t) {
       const float* p = qkv.row_f32(static_cast<int64_t>(t)) + int64_t{num_heads} * kv.head_dim;
       for (int32_t h = 0; h < kv.num_kv_heads; ++h) {
-        for (int32_t d = 0; d < kv.head_dim; ++d) {
-          int64_t at = index(kv, slots[t] / kv.block_size, h, slots[t] % kv.block_size, d);
-          store_kv_value(kv.k, kv.dtype, at, p[h * kv.head_dim + d]);
-          store_kv_value(kv.v, kv.dtype, at, p[(kv.num_kv_heads + h) * kv.head_dim + d]);
-        }
+        const int64_t block = slots[t] / kv.block_size;
+        const int32_t token = slots[t] % kv.block_size;
+        const size_t n = static_cast<size_t>(kv.head_dim);
+        test::reference_store_kv(kv.dtype, true, {p + h * kv.head_dim, n}, token,
+                                 reinterpret_cast<uint8_t*>(kv_head(kv.k, kv, block, h)));
+        test::reference_store_kv(kv.dtype, false, {p + (kv.num_kv_heads + h) * kv.head_dim, n}, token,
+                                 reinterpret_cast<uint8_t*>(kv_head(kv.v, kv, block, h)));
       }
     }
   }
   void attention(const AttentionArgs& a) override {
     const KvLayerView& kv = a.kv;
     for (const SequenceSpan& s : a.sequences) {
-      for (int32_t r = 0; r < s.num_rows; ++r) {
-        int64_t end = s.num_tokens - s.num_rows + r + 1;
-        int64_t first = a.sliding_window > 0 ? std::max<int64_t>(0, end - a.sliding_window) : 0;
-        for (int32_t h = 0; h < a.num_heads; ++h) {
-          int32_t kv_head = h / (a.num_heads / kv.num_kv_heads);
-          auto at = [&](int64_t t, int32_t d) {
-            return index(kv, s.block_table[t / kv.block_size], kv_head, t % kv.block_size, d);
-          };
-          attend(a.qkv.row_f32(s.first_row + r) + int64_t{h} * kv.head_dim, first, end, kv.head_dim,
-                 a.scale, [&](int64_t t, int32_t d) { return load_kv(kv.k, kv.dtype, at(t, d)); },
-                 [&](int64_t t, int32_t d) { return load_kv(kv.v, kv.dtype, at(t, d)); },
-                 a.out.row_f32(s.first_row + r) + int64_t{h} * kv.head_dim);
+      for (int32_t h = 0; h < kv.num_kv_heads; ++h) {
+        std::vector<std::vector<double>> keys, values;
+        for (int32_t t = 0; t < s.num_tokens; ++t) {
+          const int32_t block = s.block_table[t / kv.block_size], token = t % kv.block_size;
+          keys.push_back(test::reference_load_kv(kv.dtype, true, kv.head_dim, token,
+                                                 reinterpret_cast<uint8_t*>(kv_head(kv.k, kv, block, h))));
+          values.push_back(test::reference_load_kv(kv.dtype, false, kv.head_dim, token,
+                                                   reinterpret_cast<uint8_t*>(kv_head(kv.v, kv, block, h))));
         }
+        attend_head(a, s, h, keys, values);
       }
     }
   }
@@ -233,14 +229,26 @@ class ReferenceBackend : public Backend {
   }
   Result<void> synchronize() override { return {}; }
   MatrixPeak measure_matrix_peak(double) override { return {}; }  // it is in nobody's race
-  bool multiplies_int8(const WeightView&) const override { return false; }
+  Arithmetic product_arithmetic(const WeightView&, int64_t) const override { return Arithmetic::float32; }
 
  private:
   static const float* row(const Weight& weight, int64_t r) {
     return static_cast<const Decoded&>(*weight.storage).values.data() + r * weight.columns;
   }
-  static int64_t index(const KvLayerView& kv, int64_t block, int32_t head, int64_t offset, int32_t d) {
-    return ((block * kv.num_kv_heads + head) * kv.block_size + offset) * kv.head_dim + d;
+  // All query heads of one KV head, given its keys and values by token.
+  static void attend_head(const AttentionArgs& a, const SequenceSpan& s, int32_t kv_head_index,
+                          const std::vector<std::vector<double>>& keys, const std::vector<std::vector<double>>& values) {
+    const int32_t head_dim = a.kv.head_dim, heads = a.num_heads / a.kv.num_kv_heads;
+    for (int32_t r = 0; r < s.num_rows; ++r) {
+      const int64_t end = s.num_tokens - s.num_rows + r + 1;
+      const int64_t first = a.sliding_window > 0 ? std::max<int64_t>(0, end - a.sliding_window) : 0;
+      for (int32_t h = kv_head_index * heads; h < (kv_head_index + 1) * heads; ++h) {
+        attend(a.qkv.row_f32(s.first_row + r) + int64_t{h} * head_dim, first, end, head_dim, a.scale,
+               [&](int64_t t, int32_t d) { return keys[static_cast<size_t>(t)][static_cast<size_t>(d)]; },
+               [&](int64_t t, int32_t d) { return values[static_cast<size_t>(t)][static_cast<size_t>(d)]; },
+               a.out.row_f32(s.first_row + r) + int64_t{h} * head_dim);
+      }
+    }
   }
 };
 

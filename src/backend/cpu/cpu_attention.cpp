@@ -1,188 +1,389 @@
 #include "backend/cpu/cpu_attention.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+
+#include "backend/cpu/kv_codes.h"
 
 namespace bise {
 namespace {
 
-constexpr int32_t kKeyBlock = 32;   // keys per step of the online softmax: one block of the cache
-constexpr int32_t kQueryRows = 16;  // query rows that share one conversion of a key block
+constexpr int32_t kSegment = 1024;    // tokens of a softmax of its own, from a multiple of it on
+constexpr int32_t kMaxQueries = 192;  // that share one widening of a block; their sums fit the second cache
+constexpr float kNothing = -3.0e38f;  // the largest score of no keys
+static_assert(kSegment % kKvTokens == 0);
 
-KernelKv kernel_kv(KvDType type) {
-  switch (type) {
-    case KvDType::bf16: return KernelKv::bf16;
-    case KvDType::f16: return KernelKv::f16;
-    case KvDType::f32: break;
-  }
-  return KernelKv::f32;
-}
-int64_t element_bytes(KvDType type) { return type == KvDType::f32 ? 4 : 2; }
+KernelKv kernel_kv(KvDType type) { return static_cast<KernelKv>(type); }
 
-// A group of queries against one run of keys: rows x heads that read the same KV head.
-struct QueryGroup {
-  const CpuKernels& kernels;
-  AttentionScratch::PerThread& s;
-  int32_t head_dim, padded, num_queries;
+// The cache as attention reads it: block b of head h begins at (b * num_heads + h) * head_bytes.
+struct Cache {
+  const uint8_t* k;
+  const uint8_t* v;
+  KernelKv type;
+  int32_t num_heads, head_dim;
+  int64_t head_bytes;
+  const int32_t* block_table;
+};
 
-  QueryGroup(const CpuKernels& k, AttentionScratch::PerThread& scratch, int32_t dim, int32_t queries)
-      : kernels(k), s(scratch), head_dim(dim), padded((dim + 15) / 16 * 16), num_queries(queries) {
-    const size_t wide = static_cast<size_t>(padded);
-    s.keys.assign(kKeyBlock * wide, 0.0f);
-    s.values.assign(kKeyBlock * wide, 0.0f);
-    s.queries.assign(static_cast<size_t>(queries) * wide, 0.0f);
-    s.outputs.assign(static_cast<size_t>(queries) * wide, 0.0f);
-    s.max.assign(static_cast<size_t>(queries), -3.0e38f);
-    s.sum.assign(static_cast<size_t>(queries), 0.0f);
-  }
-  float* key(int32_t t) const { return &s.keys[static_cast<size_t>(t) * static_cast<size_t>(padded)]; }
-  float* value(int32_t t) const { return &s.values[static_cast<size_t>(t) * static_cast<size_t>(padded)]; }
-  float* query(int32_t i) const { return &s.queries[static_cast<size_t>(i) * static_cast<size_t>(padded)]; }
-  float* output(int32_t i) const { return &s.outputs[static_cast<size_t>(i) * static_cast<size_t>(padded)]; }
+// Consecutive rows of one sequence and the query heads of one KV head. Query i is row i / heads and head
+// first_head + i % heads. Row r sees the keys [max(0, end - window), end), end = first_end + r * step.
+struct Queries {
+  MatrixView from, to;  // q is in `from` at column head * head_dim, the result goes to `to` likewise
+  int64_t first_row = 0;
+  int32_t rows = 0, heads = 0, first_head = 0, kv_head = 0;
+  int32_t first_end = 0, step = 1, window = 0;
+  float scale = 0.0f;
 
-  void set_query(int32_t i, const float* q, float scale) const {
-    for (int32_t d = 0; d < head_dim; ++d) query(i)[d] = q[d] * scale;
-  }
-  // Query i sees the tokens [first, end) of the block now in keys and values.
-  void attend(int32_t i, int32_t first, int32_t end) const {
-    if (first >= end) return;
-    kernels.attend_block({query(i), key(first), value(first), end - first, padded, output(i),
-                          &s.max[static_cast<size_t>(i)], &s.sum[static_cast<size_t>(i)]});
-  }
-  void write(int32_t i, float* out) const {
-    const float factor = 1.0f / s.sum[static_cast<size_t>(i)];
-    for (int32_t d = 0; d < head_dim; ++d) out[d] = output(i)[d] * factor;
+  int32_t count() const { return rows * heads; }
+  int32_t end(int32_t row) const { return first_end + row * step; }
+  int32_t begin(int32_t row) const { return window > 0 ? std::max(0, end(row) - window) : 0; }
+  int32_t first_segment() const { return begin(0) / kSegment; }
+  int32_t last_segment() const { return (end(rows - 1) - 1) / kSegment; }
+  float* at(MatrixView m, int32_t query, int32_t head_dim) const {
+    return m.row_f32(first_row + query / heads) + int64_t{first_head + query % heads} * head_dim;
   }
 };
 
-int64_t kv_index(const KvLayerView& kv, int64_t block, int64_t head, int64_t offset) {
-  return ((block * kv.num_kv_heads + head) * kv.block_size + offset) * kv.head_dim;
-}
+// What is known of one query after some keys: [padded] sums of 2^(s - max) v, then max, then the sum of
+// 2^(s - max); a sum of 0 says that there were no keys.
+int64_t partial_floats(int32_t head_dim) { return kv_padded(head_dim) + 2; }
 
-void load_keys(const CpuKernels& kernels, const KvLayerView& kv, int64_t block, int32_t head,
-               int32_t count, const QueryGroup& group) {
-  const int64_t width = element_bytes(kv.dtype);
-  const KernelKv type = kernel_kv(kv.dtype);
-  for (int32_t t = 0; t < count; ++t) {
-    const int64_t at = kv_index(kv, block, head, t) * width;
-    kernels.kv_to_f32(type, static_cast<const std::byte*>(kv.k) + at, kv.head_dim, group.key(t));
-    kernels.kv_to_f32(type, static_cast<const std::byte*>(kv.v) + at, kv.head_dim, group.value(t));
+void merge_partials(const float* from, float* to, int64_t count, int32_t head_dim) {
+  const int32_t padded = kv_padded(head_dim);
+  for (int64_t i = 0; i < count; ++i, from += padded + 2, to += padded + 2) {
+    if (from[padded + 1] == 0.0f) continue;
+    if (to[padded + 1] == 0.0f) {
+      std::memcpy(to, from, static_cast<size_t>(padded + 2) * sizeof(float));
+      continue;
+    }
+    const float top = std::max(to[padded], from[padded]);
+    const float old_factor = std::exp2(to[padded] - top), new_factor = std::exp2(from[padded] - top);
+    for (int32_t d = 0; d < padded; ++d) to[d] = to[d] * old_factor + from[d] * new_factor;
+    to[padded] = top;
+    to[padded + 1] = to[padded + 1] * old_factor + from[padded + 1] * new_factor;
   }
 }
 
-// Rows [row, row + rows) of a sequence and all query heads of one KV head.
-void attend_rows(const CpuKernels& kernels, AttentionScratch::PerThread& scratch,
-                 const AttentionArgs& a, const SequenceSpan& sequence, int32_t row, int32_t rows,
-                 int32_t kv_head) {
-  const KvLayerView& kv = a.kv;
-  const int32_t heads = a.num_heads / kv.num_kv_heads;
-  QueryGroup group(kernels, scratch, kv.head_dim, rows * heads);
-  auto at = [&](MatrixView m, int32_t r, int32_t h) {
-    return m.row_f32(sequence.first_row + row + r) + int64_t{kv_head * heads + h} * kv.head_dim;
-  };
-  for (int32_t i = 0; i < rows * heads; ++i) group.set_query(i, at(a.qkv, i / heads, i % heads), a.scale);
-  const int32_t first_end = sequence.num_tokens - sequence.num_rows + row + 1;  // of the first row
-  const int32_t last_end = first_end + rows - 1;
-  const int32_t begin = a.sliding_window > 0 ? std::max(0, first_end - a.sliding_window) : 0;
-  // Blocks start at multiples of kKeyBlock of the sequence, whatever the window or the chunk.
-  for (int32_t t = begin / kKeyBlock * kKeyBlock; t < last_end; t += kKeyBlock) {
-    const int32_t count = std::min(kKeyBlock, last_end - t);
-    load_keys(kernels, kv, sequence.block_table[t / kKeyBlock], kv_head, count, group);
-    for (int32_t i = 0; i < rows * heads; ++i) {
-      const int32_t end = first_end + i / heads;
-      const int32_t low = a.sliding_window > 0 ? std::max(0, end - a.sliding_window) : 0;
-      group.attend(i, std::max(low - t, 0), std::min(end - t, count));
+class BlockAttention {
+ public:
+  BlockAttention(const CpuKernels& kernels, AttentionScratch::PerThread& scratch, const Cache& cache)
+      : kernels_(kernels), s_(scratch), cache_(cache), padded_(kv_padded(cache.head_dim)) {}
+
+  // Partials of `queries` over the segments [first, end), joined in order, into `to`.
+  void run(const Queries& queries, int32_t first, int32_t end, float* to) {
+    const size_t floats = static_cast<size_t>(queries.count() * partial_floats(cache_.head_dim));
+    prepare(queries);
+    std::fill_n(to, floats, 0.0f);
+    s_.partial.resize(floats);
+    for (int32_t segment = first; segment < end; ++segment) {
+      run_segment(queries, segment);
+      for (int32_t i = 0; i < queries.count(); ++i) take(i, &s_.partial[static_cast<size_t>(i * partial_floats(cache_.head_dim))]);
+      merge_partials(s_.partial.data(), to, queries.count(), cache_.head_dim);
     }
   }
-  for (int32_t i = 0; i < rows * heads; ++i) group.write(i, at(a.out, i / heads, i % heads));
+  void run_all(const Queries& queries) {
+    s_.total.resize(static_cast<size_t>(queries.count() * partial_floats(cache_.head_dim)));
+    run(queries, queries.first_segment(), queries.last_segment() + 1, s_.total.data());
+    write(queries, s_.total.data());
+  }
+  void write(const Queries& queries, const float* total) const {
+    const size_t n = static_cast<size_t>(cache_.head_dim);
+    for (int32_t i = 0; i < queries.count(); ++i, total += partial_floats(cache_.head_dim)) {
+      float* out = queries.at(queries.to, i, cache_.head_dim);
+      const float factor = 1.0f / total[padded_ + 1];
+      for (size_t d = 0; d < n; ++d) out[d] = total[d] * factor;
+      if (cache_.type == KernelKv::int4) rotate_head({out, n});
+    }
+  }
+
+ private:
+  size_t at(int32_t query, int32_t width) const { return static_cast<size_t>(query) * static_cast<size_t>(width); }
+
+  void prepare(const Queries& queries) {
+    const size_t n = static_cast<size_t>(queries.count()), wide = static_cast<size_t>(padded_);
+    const size_t n16 = (n + 15) / 16 * 16, tile = std::max(wide, size_t{kKvTokens}) * kKvLanes;
+    s_.q.assign(n * wide, 0.0f);
+    s_.out.resize(n * wide);
+    s_.max.resize(n);
+    s_.sums.resize(n * kKvLanes);
+    s_.scores.resize(n * kKvTokens);
+    s_.corrections.assign(n16, 0.0f);
+    s_.tile.resize(tile);
+    s_.wide.resize(tile);
+    const bool integer = kv_is_integer(cache_.type);
+    if (integer) {
+      s_.q_codes.assign(n * wide, 0);
+      s_.q_scales.resize(n);
+      s_.p_codes.resize(n * kKvTokens);
+      s_.p_scales.resize(n);
+    }
+    const float scale = queries.scale * 1.44269504088896341f;  // scores in powers of two
+    for (int32_t i = 0; i < queries.count(); ++i) {
+      const float* from = queries.at(queries.from, i, cache_.head_dim);
+      float* q = &s_.q[at(i, padded_)];
+      for (int32_t d = 0; d < cache_.head_dim; ++d) q[d] = from[d] * scale;
+      if (cache_.type == KernelKv::int4) rotate_head({q, static_cast<size_t>(cache_.head_dim)});
+      if (integer) quantize_query(q, &s_.q_codes[at(i, padded_)], &s_.q_scales[static_cast<size_t>(i)]);
+    }
+  }
+  // As many of 16 bits as leave room in 32 for a sum over the head.
+  void quantize_query(const float* q, int16_t* codes, float* scale) const {
+    const int64_t largest_sum = int64_t{kv_largest_code(cache_.type)} * padded_;
+    const float largest_code = static_cast<float>(std::min<int64_t>(32767, INT32_MAX / largest_sum));
+    float largest = 0.0f;
+    bool finite = true;
+    for (int32_t d = 0; d < padded_; ++d) {
+      finite = finite && std::isfinite(q[d]);
+      largest = std::max(largest, std::fabs(q[d]));
+    }
+    *scale = finite ? largest / largest_code : std::nanf("");
+    if (!finite || largest < 0x1p-100f) return;  // the codes are zero
+    const float inverse = largest_code / largest;
+    for (int32_t d = 0; d < padded_; ++d) codes[d] = static_cast<int16_t>(std::lrint(q[d] * inverse));
+  }
+
+  void run_segment(const Queries& queries, int32_t segment) {
+    std::fill(s_.out.begin(), s_.out.end(), 0.0f);
+    std::fill(s_.sums.begin(), s_.sums.end(), 0.0f);
+    std::fill(s_.max.begin(), s_.max.end(), kNothing);
+    const int32_t begin = std::max(queries.begin(0) / kKvTokens * kKvTokens, segment * kSegment);
+    const int32_t end = std::min(queries.end(queries.rows - 1), (segment + 1) * kSegment);
+    for (int32_t t = begin; t < end; t += kKvTokens) run_block(queries, t, t + kKvTokens < end);
+  }
+
+  // The keys [t, t + 32): rows that see the same of them together.
+  void run_block(const Queries& queries, int32_t t, bool has_next) {
+    auto seen = [&](int32_t row) {
+      return std::pair(std::max(queries.begin(row) - t, 0), std::min(queries.end(row) - t, kKvTokens));
+    };
+    const int64_t place = block_at(t, queries.kv_head);
+    const int64_t next = has_next ? block_at(t + kKvTokens, queries.kv_head) : place;
+    for (int32_t row = 0; row < queries.rows;) {
+      const auto [first, end] = seen(row);
+      int32_t last = row + 1;
+      while (last < queries.rows && seen(last) == std::pair(first, end)) ++last;
+      if (first < end) attend(row * queries.heads, (last - row) * queries.heads, first, end, place, next);
+      row = last;
+    }
+  }
+  int64_t block_at(int32_t t, int32_t kv_head) const {
+    return (int64_t{cache_.block_table[t / kKvTokens]} * cache_.num_heads + kv_head) * cache_.head_bytes;
+  }
+  void attend(int32_t query, int32_t count, int32_t first, int32_t end, int64_t place, int64_t next) {
+    AttendBlock a{};
+    a.type = cache_.type;
+    a.head_dim = cache_.head_dim;
+    a.k = cache_.k + place;
+    a.v = cache_.v + place;
+    a.next_k = cache_.k + next;
+    a.next_v = cache_.v + next;
+    a.first = first;
+    a.end = end;
+    a.num_queries = count;
+    a.q = &s_.q[at(query, padded_)];
+    a.out = &s_.out[at(query, padded_)];
+    a.max = &s_.max[static_cast<size_t>(query)];
+    a.sums = &s_.sums[at(query, kKvLanes)];
+    a.scores = s_.scores.data();
+    a.corrections = s_.corrections.data();
+    a.tile = s_.tile.data();
+    a.wide = s_.wide.data();
+    if (kv_is_integer(cache_.type)) {
+      a.q_codes = &s_.q_codes[at(query, padded_)];
+      a.q_scales = &s_.q_scales[static_cast<size_t>(query)];
+      a.p_codes = s_.p_codes.data();
+      a.p_scales = s_.p_scales.data();
+    }
+    kernels_.attend_block(a);
+  }
+  void take(int32_t query, float* partial) const {
+    std::memcpy(partial, &s_.out[at(query, padded_)], static_cast<size_t>(padded_) * sizeof(float));
+    partial[padded_] = s_.max[static_cast<size_t>(query)];
+    const float* lanes = &s_.sums[at(query, kKvLanes)];
+    float sum = 0.0f;
+    for (int32_t i = 0; i < kKvLanes; ++i) sum += lanes[i];
+    partial[padded_ + 1] = sum;
+  }
+
+  const CpuKernels& kernels_;
+  AttentionScratch::PerThread& s_;
+  const Cache& cache_;
+  int32_t padded_;
+};
+
+// An item of work: queries, and the cache of their sequence.
+struct Item {
+  Queries queries;
+  Cache cache;
+};
+
+void run_items(const CpuKernels& kernels, ThreadPool& pool, AttentionScratch& scratch, const std::vector<Item>& items) {
+  scratch.threads.resize(static_cast<size_t>(pool.num_threads()));
+  auto block_attention = [&](const Item& item, int worker) {
+    return BlockAttention(kernels, scratch.threads[static_cast<size_t>(worker)], item.cache);
+  };
+  // Few items leave threads without work, or with the last one alone: their segments are shared, too.
+  struct Part {
+    const Item* item;
+    int32_t segment;
+    size_t partial;  // where its partials are
+  };
+  std::vector<Part> parts;
+  size_t floats = 0;
+  for (const Item& item : items) {
+    const Queries& q = item.queries;
+    for (int32_t s = q.first_segment(); s <= q.last_segment(); ++s) {
+      parts.push_back({&item, s, floats});
+      floats += static_cast<size_t>(q.count() * partial_floats(item.cache.head_dim));
+    }
+  }
+  const int64_t count = static_cast<int64_t>(items.size());
+  constexpr size_t kMostFloats = size_t{4} << 20;
+  if (count >= int64_t{4} * pool.num_threads() || parts.size() == items.size() || floats > kMostFloats) {
+    // Late rows have the most keys: they go first, so that no thread is left alone with them.
+    pool.parallel_for(count, 1, [&](int64_t begin, int64_t end, int worker) {
+      for (int64_t i = begin; i < end; ++i) {
+        const Item& item = items[items.size() - 1 - static_cast<size_t>(i)];
+        block_attention(item, worker).run_all(item.queries);
+      }
+    });
+    return;
+  }
+  scratch.partials.resize(std::max(floats, scratch.partials.size()));
+  pool.parallel_for(static_cast<int64_t>(parts.size()), 1, [&](int64_t begin, int64_t end, int worker) {
+    for (int64_t i = begin; i < end; ++i) {
+      const Part& part = parts[static_cast<size_t>(i)];
+      block_attention(*part.item, worker)
+          .run(part.item->queries, part.segment, part.segment + 1, &scratch.partials[part.partial]);
+    }
+  });
+  size_t at = 0;
+  for (const Item& item : items) {
+    const Queries& q = item.queries;
+    float* total = &scratch.partials[parts[at].partial];
+    for (int32_t s = q.first_segment() + 1; s <= q.last_segment(); ++s) {
+      merge_partials(&scratch.partials[parts[++at].partial], total, q.count(), item.cache.head_dim);
+    }
+    ++at;
+    block_attention(item, 0).write(q, total);
+  }
 }
 
-void reserve(AttentionScratch& scratch, const ThreadPool& pool) {
-  scratch.threads.resize(static_cast<size_t>(pool.num_threads()));
+// Rows of an item: so many that their queries fill kMaxQueries, fewer when threads would be idle.
+int32_t rows_of_item(int64_t all_rows, int32_t heads, int64_t items_per_row, int num_threads) {
+  constexpr int32_t kFewRows = 8;
+  int32_t rows = std::max(1, kMaxQueries / heads);
+  while (rows > kFewRows && all_rows / rows * items_per_row < 4 * num_threads) rows /= 2;
+  return rows;
 }
 
 }  // namespace
 
-void cpu_store_kv(const CpuKernels& kernels, MatrixView qkv, int32_t num_heads,
-                  std::span<const int32_t> slots, const KvLayerView& kv) {
-  const int64_t width = element_bytes(kv.dtype);
+void cpu_store_kv(ThreadPool& pool, MatrixView qkv, int32_t num_heads, std::span<const int32_t> slots,
+                  const KvLayerView& kv) {
+  CHECK(kv.block_size == kKvTokens);
+  constexpr int64_t kSerialElements = 8 << 10;
   const KernelKv type = kernel_kv(kv.dtype);
-  for (size_t t = 0; t < slots.size(); ++t) {
-    CHECK(slots[t] >= 0 && slots[t] < kv.num_blocks * kv.block_size);
-    const float* k = qkv.row_f32(static_cast<int64_t>(t)) + int64_t{num_heads} * kv.head_dim;
-    const float* v = k + int64_t{kv.num_kv_heads} * kv.head_dim;
-    for (int32_t h = 0; h < kv.num_kv_heads; ++h) {
-      const int64_t at = kv_index(kv, slots[t] / kv.block_size, h, slots[t] % kv.block_size) * width;
-      kernels.f32_to_kv(type, k + int64_t{h} * kv.head_dim, kv.head_dim, static_cast<std::byte*>(kv.k) + at);
-      kernels.f32_to_kv(type, v + int64_t{h} * kv.head_dim, kv.head_dim, static_cast<std::byte*>(kv.v) + at);
+  const int64_t head_bytes = kv_head_bytes(type, kv.head_dim);
+  for (int32_t slot : slots) CHECK(slot >= 0 && slot < kv.num_blocks * kv.block_size);
+  // By heads: tokens of one block share cache lines.
+  auto store = [&](int64_t begin, int64_t end, int) {
+    for (int64_t h = begin; h < end; ++h) {
+      for (size_t t = 0; t < slots.size(); ++t) {
+        const float* k = qkv.row_f32(static_cast<int64_t>(t)) + (num_heads + h) * kv.head_dim;
+        const float* v = k + int64_t{kv.num_kv_heads} * kv.head_dim;
+        const int64_t at = (int64_t{slots[t] / kKvTokens} * kv.num_kv_heads + h) * head_bytes;
+        const size_t n = static_cast<size_t>(kv.head_dim);
+        store_kv_head(type, true, {k, n}, slots[t] % kKvTokens, static_cast<uint8_t*>(kv.k) + at);
+        store_kv_head(type, false, {v, n}, slots[t] % kKvTokens, static_cast<uint8_t*>(kv.v) + at);
+      }
     }
-  }
+  };
+  const int64_t elements = static_cast<int64_t>(slots.size()) * kv.num_kv_heads * kv.head_dim;
+  if (elements < kSerialElements) store(0, kv.num_kv_heads, 0);
+  else pool.parallel_for(kv.num_kv_heads, 1, store);
 }
 
 void cpu_attention(const CpuKernels& kernels, ThreadPool& pool, AttentionScratch& scratch,
                    const AttentionArgs& args) {
-  CHECK(args.kv.block_size == kKeyBlock);
-  reserve(scratch, pool);
-  struct Item {
-    const SequenceSpan* sequence;
-    int32_t row, rows, kv_head;
-  };
+  const KvLayerView& kv = args.kv;
+  CHECK(kv.block_size == kKvTokens && args.num_heads % kv.num_kv_heads == 0);
+  const KernelKv type = kernel_kv(kv.dtype);
+  Cache cache{static_cast<const uint8_t*>(kv.k), static_cast<const uint8_t*>(kv.v), type, kv.num_kv_heads,
+              kv.head_dim, kv_head_bytes(type, kv.head_dim), nullptr};
+  const int32_t heads = args.num_heads / kv.num_kv_heads;
+  int64_t all_rows = 0;
+  for (const SequenceSpan& s : args.sequences) all_rows += s.num_rows;
+  const int32_t rows = rows_of_item(all_rows, heads, kv.num_kv_heads, pool.num_threads());
   std::vector<Item> items;
   for (const SequenceSpan& s : args.sequences) {
-    for (int32_t row = 0; row < s.num_rows; row += kQueryRows) {
-      for (int32_t h = 0; h < args.kv.num_kv_heads; ++h) {
-        items.push_back({&s, row, std::min(kQueryRows, s.num_rows - row), h});
+    cache.block_table = s.block_table;
+    for (int32_t row = 0; row < s.num_rows; row += rows) {
+      for (int32_t h = 0; h < kv.num_kv_heads; ++h) {
+        Queries q;
+        q.from = args.qkv;
+        q.to = args.out;
+        q.first_row = s.first_row + row;
+        q.rows = std::min(rows, s.num_rows - row);
+        q.heads = heads;
+        q.first_head = h * heads;
+        q.kv_head = h;
+        q.first_end = s.num_tokens - s.num_rows + row + 1;
+        q.window = args.sliding_window;
+        q.scale = args.scale;
+        items.push_back({q, cache});
       }
     }
   }
-  // Late rows have the most keys: they go first, so that no thread is left alone with them.
-  pool.parallel_for(static_cast<int64_t>(items.size()), 1, [&](int64_t begin, int64_t end, int worker) {
-    for (int64_t i = begin; i < end; ++i) {
-      const Item& item = items[items.size() - 1 - static_cast<size_t>(i)];
-      attend_rows(kernels, scratch.threads[static_cast<size_t>(worker)], args, *item.sequence, item.row,
-                  item.rows, item.kv_head);
-    }
-  });
+  run_items(kernels, pool, scratch, items);
 }
 
 void cpu_attention_full(const CpuKernels& kernels, ThreadPool& pool, AttentionScratch& scratch,
                         MatrixView qkv, int32_t num_heads, int32_t head_dim, float scale,
                         std::span<const int32_t> segments, MatrixView out) {
-  reserve(scratch, pool);
-  struct Item {
-    int32_t first, size, row, head;
-  };
-  std::vector<Item> items;
+  constexpr KernelKv kType = KernelKv::f32;
+  const int64_t head_bytes = kv_head_bytes(kType, head_dim), width = int64_t{num_heads} * head_dim;
+  const size_t n = static_cast<size_t>(head_dim);
   int32_t first = 0;
   for (int32_t size : segments) {
-    for (int32_t row = 0; row < size; row += kQueryRows) {
-      for (int32_t h = 0; h < num_heads; ++h) items.push_back({first, size, row, h});
+    const int32_t blocks = (size + kKvTokens - 1) / kKvTokens;
+    scratch.keys.resize(std::max(scratch.keys.size(), static_cast<size_t>(blocks * head_bytes)));
+    scratch.values.resize(scratch.keys.size());
+    while (static_cast<int32_t>(scratch.block_table.size()) < blocks) {
+      scratch.block_table.push_back(static_cast<int32_t>(scratch.block_table.size()));
+    }
+    const Cache cache{scratch.keys.data(), scratch.values.data(), kType, 1, head_dim, head_bytes,
+                      scratch.block_table.data()};
+    const int32_t rows = rows_of_item(size, 1, 1, pool.num_threads());
+    // A head at a time, so that its keys and values, which every row reads, stay in the caches.
+    for (int32_t h = 0; h < num_heads; ++h) {
+      pool.parallel_for(blocks, 4, [&](int64_t begin, int64_t end, int) {
+        for (int64_t t = begin * kKvTokens; t < std::min<int64_t>(end * kKvTokens, size); ++t) {
+          const float* row = qkv.row_f32(first + t) + int64_t{h} * head_dim;
+          const int64_t at = t / kKvTokens * head_bytes;
+          store_kv_head(kType, true, {row + width, n}, static_cast<int32_t>(t % kKvTokens), scratch.keys.data() + at);
+          store_kv_head(kType, false, {row + 2 * width, n}, static_cast<int32_t>(t % kKvTokens), scratch.values.data() + at);
+        }
+      });
+      std::vector<Item> items;
+      for (int32_t row = 0; row < size; row += rows) {
+        Queries q;
+        q.from = qkv;
+        q.to = out;
+        q.first_row = first + row;
+        q.rows = std::min(rows, size - row);
+        q.heads = 1;
+        q.first_head = h;
+        q.first_end = size;
+        q.step = 0;
+        q.scale = scale;
+        items.push_back({q, cache});
+      }
+      run_items(kernels, pool, scratch, items);
     }
     first += size;
   }
-  const int64_t width = int64_t{num_heads} * head_dim;
-  const size_t bytes = static_cast<size_t>(head_dim) * sizeof(float);
-  pool.parallel_for(static_cast<int64_t>(items.size()), 1, [&](int64_t begin, int64_t end, int worker) {
-    for (int64_t n = begin; n < end; ++n) {
-      const Item& item = items[static_cast<size_t>(n)];
-      const int32_t rows = std::min(kQueryRows, item.size - item.row);
-      const int64_t column = int64_t{item.head} * head_dim;
-      QueryGroup group(kernels, scratch.threads[static_cast<size_t>(worker)], head_dim, rows);
-      for (int32_t i = 0; i < rows; ++i) {
-        group.set_query(i, qkv.row_f32(item.first + item.row + i) + column, scale);
-      }
-      for (int32_t t = 0; t < item.size; t += kKeyBlock) {
-        const int32_t count = std::min(kKeyBlock, item.size - t);
-        for (int32_t j = 0; j < count; ++j) {
-          const float* row = qkv.row_f32(item.first + t + j) + column;
-          std::memcpy(group.key(j), row + width, bytes);
-          std::memcpy(group.value(j), row + 2 * width, bytes);
-        }
-        for (int32_t i = 0; i < rows; ++i) group.attend(i, 0, count);
-      }
-      for (int32_t i = 0; i < rows; ++i) group.write(i, out.row_f32(item.first + item.row + i) + column);
-    }
-  });
 }
 
 }  // namespace bise

@@ -1,5 +1,7 @@
-// Attention on the CPU: keys and values are brought to float32 block by block, once for all query
-// rows and heads that share them, and each query runs an online softmax over its blocks in order.
+// Attention on the CPU. The queries of all heads that share a KV head, and of several rows, meet each block
+// of keys and values together; each runs an online softmax over the blocks in order. A long cache is cut
+// into segments of fixed places, each with a softmax of its own, joined in order: so threads can share one
+// sequence, and neither they nor the company in a batch change a bit.
 #pragma once
 
 #include <vector>
@@ -10,16 +12,21 @@
 
 namespace bise {
 
-// Per-thread memory, kept between calls.
+// Memory kept between calls.
 struct AttentionScratch {
   struct PerThread {
-    std::vector<float> keys, values, queries, outputs, max, sum;
+    std::vector<float> q, q_scales, out, max, sums, scores, corrections, p_scales, tile;
+    std::vector<int16_t> q_codes, p_codes, wide;
+    std::vector<float> partial, total;  // of queries: see cpu_attention.cpp
   };
   std::vector<PerThread> threads;
+  std::vector<float> partials;         // of segments that threads share
+  std::vector<uint8_t> keys, values;   // of one head, for attention_full
+  std::vector<int32_t> block_table;
 };
 
-void cpu_store_kv(const CpuKernels& kernels, MatrixView qkv, int32_t num_heads,
-                  std::span<const int32_t> slots, const KvLayerView& kv);
+void cpu_store_kv(ThreadPool& pool, MatrixView qkv, int32_t num_heads, std::span<const int32_t> slots,
+                  const KvLayerView& kv);
 void cpu_attention(const CpuKernels& kernels, ThreadPool& pool, AttentionScratch& scratch,
                    const AttentionArgs& args);
 void cpu_attention_full(const CpuKernels& kernels, ThreadPool& pool, AttentionScratch& scratch,

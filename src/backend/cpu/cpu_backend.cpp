@@ -1,12 +1,14 @@
 #include "backend/cpu/cpu_backend.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 
 #include "backend/cpu/cpu_attention.h"
 #include "backend/cpu/cpu_features.h"
 #include "backend/cpu/cpu_memory.h"
+#include "backend/cpu/cpu_panels.h"
 #include "backend/cpu/cpu_peak.h"
 #include "backend/cpu/packed_weight.h"
 #include "backend/cpu/weight_loader.h"
@@ -36,6 +38,7 @@ class CpuBackend : public Backend {
         options_(options),
         pool_(options.num_threads > 0 ? options.num_threads : usable_cores()),
         loader_(pool_, options.precision == Precision::fast),
+        panels_(options.row_invariant ? nullptr : kernels.panels, pool_),
         scratch_(static_cast<size_t>(pool_.num_threads())),
         tiles_(static_cast<size_t>(pool_.num_threads())) {}
 
@@ -70,6 +73,7 @@ class CpuBackend : public Backend {
   WeightCost weight_cost(std::span<const WeightView> parts) const override { return loader_.cost(parts); }
   Result<void> plan_weights(WeightPlan plan) override { return loader_.plan(std::move(plan)); }
   StreamStats stream_stats() const override { return loader_.stats(); }
+  double measure_streamed_products(double seconds) override;
   Result<Weight> pack_weight(std::span<const WeightView> parts) override { return loader_.pack(parts); }
   void matmul(const Weight& weight, MatrixView x, MatrixView y, bool accumulate) override;
 
@@ -103,7 +107,7 @@ class CpuBackend : public Backend {
   }
   void store_kv(MatrixView qkv, int32_t num_heads, std::span<const int32_t> slots,
                 const KvLayerView& kv) override {
-    cpu_store_kv(kernels_, qkv, num_heads, slots, kv);
+    cpu_store_kv(pool_, qkv, num_heads, slots, kv);
   }
   void attention(const AttentionArgs& args) override {
     cpu_attention(kernels_, pool_, attention_scratch_, args);
@@ -159,12 +163,13 @@ class CpuBackend : public Backend {
     return {};
   }
   MatrixPeak measure_matrix_peak(double seconds) override {
-    return measure_cpu_peak(kernels_, pool_, seconds);
+    return measure_cpu_peak(kernels_, options_.row_invariant ? nullptr : kernels_.panels, pool_, seconds);
   }
-  bool multiplies_int8(const WeightView& weight) const override {
-    if (options_.precision == Precision::reference) return false;
+  Arithmetic product_arithmetic(const WeightView& weight, int64_t rows) const override {
+    if (options_.precision == Precision::reference) return Arithmetic::float32;
     const auto tiles = tile_format_of(weight);
-    return tiles && tiles->integer;
+    if (!tiles) return Arithmetic::float32;
+    return panels_.takes(*tiles, rows) ? Arithmetic::bf16 : tiles->integer ? Arithmetic::int8 : Arithmetic::float32;
   }
 
  private:
@@ -200,16 +205,23 @@ class CpuBackend : public Backend {
   void quantize(MatrixView x);
   // FP8 inputs as the GPU path sees them: rounded to e4m3 codes of the static scale.
   MatrixView statically_quantized(MatrixView x, float scale);
-  void tiled_product(const WeightSegment& segment, MatrixView x, MatrixView y, bool accumulate);
+  Result<void> tiled_product(const WeightSegment& segment, MatrixView x, MatrixView y, bool accumulate);
   // One tile, at `data`, times tokens [token, token + tokens).
   void tile_product(const WeightSegment& segment, int64_t tile, const uint8_t* data, MatrixView x,
                     int64_t token, int tokens, MatrixView y, bool accumulate) const;
   // Rows [first, first + rows) of a segment without tiles.
   void decoded_product(const WeightSegment& segment, int64_t first, int64_t rows, MatrixView x,
                        MatrixView y, bool accumulate);
-  // x as a segment wants it; 8-bit copies are made once per product.
-  MatrixView input_of(const WeightSegment& segment, MatrixView x, bool* is_quantized);
-  Result<void> streamed_product(const StreamedWeight& weight, MatrixView x, MatrixView y, bool accumulate);
+  // What x was made into for the segments of a product so far.
+  struct MadeInputs {
+    bool is_quantized = false;   // quantized_ has it
+    const void* panel = nullptr; // panels_ has this, x or a rounding of it
+  };
+  // x as a segment wants it; copies in 8 bits and in BF16 are made once per product.
+  Result<MatrixView> input_of(const WeightSegment& segment, MatrixView x, MadeInputs* made);
+  Result<void> packed_product(const PackedWeight& weight, MatrixView x, MatrixView y, bool accumulate);
+  // `weight`: its number in the stream.
+  Result<void> streamed_product(size_t weight, MatrixView x, MatrixView y, bool accumulate);
   // Rows [first, first + rows) of a segment whose tiles are packed here, one at a time per thread.
   Result<void> streamed_tiles(const WeightSegment& segment, int64_t first, int64_t rows, MatrixView x,
                               MatrixView y, bool accumulate);
@@ -218,8 +230,9 @@ class CpuBackend : public Backend {
   BackendOptions options_;
   ThreadPool pool_;
   WeightLoader loader_;
+  CpuPanels panels_;
   std::vector<std::vector<float>> scratch_;  // one per thread
-  std::vector<Buffer> tiles_;                // one tile of a streamed weight per thread
+  std::vector<Buffer> tiles_;                // of a streamed weight, packed: a few per thread
   std::optional<Error> failed_;              // the first failure since synchronize()
   AttentionScratch attention_scratch_;
   QuantizedMatrix quantized_;
@@ -260,37 +273,72 @@ void CpuBackend::matmul(const Weight& weight, MatrixView x, MatrixView y, bool a
   CHECK(x.columns == weight.columns && y.columns == weight.rows && x.rows == y.rows);
   if (failed_) return;  // what follows would be computed from nothing
   if (weight.is_streamed) {
-    auto done = streamed_product(static_cast<const StreamedWeight&>(*weight.storage), x, y, accumulate);
+    const auto& streamed = static_cast<const StreamedWeight&>(*weight.storage);
+    CHECK(streamed.index.has_value());
+    auto done = streamed_product(*streamed.index, x, y, accumulate);
     if (!done) fail(done.error());
     return;
   }
-  const auto& packed = static_cast<const PackedWeight&>(*weight.storage);
-  bool is_quantized = false;
-  for (const WeightSegment& s : packed.segments) {
-    MatrixView in = input_of(s, x, &is_quantized);
-    if (s.tiles) tiled_product(s, in, y, accumulate);
+  auto done = packed_product(static_cast<const PackedWeight&>(*weight.storage), x, y, accumulate);
+  if (!done) fail(done.error());
+}
+
+Result<void> CpuBackend::packed_product(const PackedWeight& weight, MatrixView x, MatrixView y, bool accumulate) {
+  MadeInputs made;
+  for (const WeightSegment& s : weight.segments) {
+    const MatrixView in = TRY(input_of(s, x, &made));
+    if (s.tiles) TRY(tiled_product(s, in, y, accumulate));
     else decoded_product(s, 0, s.rows, in, y, accumulate);
   }
+  return {};
 }
 
-MatrixView CpuBackend::input_of(const WeightSegment& s, MatrixView x, bool* is_quantized) {
-  if (s.tiles && s.tiles->integer && !*is_quantized) {
-    quantize(x);
-    *is_quantized = true;
-  }
+Result<MatrixView> CpuBackend::input_of(const WeightSegment& s, MatrixView x, MadeInputs* made) {
   const bool is_static = options_.fp8_static_activations && s.activation_scale > 0.0f;
-  return is_static ? statically_quantized(x, s.activation_scale) : x;
+  if (is_static) {
+    x = statically_quantized(x, s.activation_scale);
+    made->panel = nullptr;  // other numbers at the same place
+  }
+  if (!s.tiles) return x;
+  if (panels_.takes(*s.tiles, x.rows)) {
+    if (made->panel != x.data) TRY(panels_.set_input(x));
+    made->panel = x.data;
+  } else if (s.tiles->integer && !made->is_quantized) {
+    quantize(x);
+    made->is_quantized = true;
+  }
+  return x;
 }
 
-Result<void> CpuBackend::streamed_product(const StreamedWeight& weight, MatrixView x, MatrixView y,
-                                          bool accumulate) {
-  bool is_quantized = false;
+double CpuBackend::measure_streamed_products(double seconds) {
+  if (!loader_.streams()) return 0.0;
+  using Clock = std::chrono::steady_clock;
+  auto since = [](Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); };
+  WeightStream& stream = loader_.stream();
+  double bytes = 0.0;
+  const Clock::time_point start = Clock::now();
+  const double waited = stream.stats().waited_seconds;
+  for (size_t w = 0; w < stream.num_weights() && since(start) < seconds; ++w) {
+    int64_t rows = 0;
+    for (const WeightSegment& s : stream.segments(w)) {
+      rows += s.rows;
+      for (const WeightView& view : s.views) bytes += static_cast<double>(view.codes.size());
+    }
+    const int64_t columns = stream.segments(w)[0].views[0].columns;
+    std::vector<float> x(static_cast<size_t>(columns), 1.0f), y(static_cast<size_t>(rows));
+    if (!streamed_product(w, {x.data(), 1, columns}, {y.data(), 1, rows}, false)) return 0.0;
+  }
+  const double busy = since(start) - (stream.stats().waited_seconds - waited);
+  return busy > 0 ? bytes / busy : 0.0;
+}
+
+Result<void> CpuBackend::streamed_product(size_t weight, MatrixView x, MatrixView y, bool accumulate) {
+  MadeInputs made;
   std::optional<size_t> current;
   MatrixView in = x;
-  CHECK(weight.index.has_value());
   return loader_.stream().each_piece(
-      *weight.index, [&](size_t index, const WeightSegment& s, int64_t first, int64_t rows) -> Result<void> {
-        if (current != index) in = input_of(s, x, &is_quantized);
+      weight, [&](size_t index, const WeightSegment& s, int64_t first, int64_t rows) -> Result<void> {
+        if (current != index) in = TRY(input_of(s, x, &made));
         current = index;
         if (s.tiles) return streamed_tiles(s, first, rows, in, y, accumulate);
         for (int64_t row = first; row < first + rows; ++row) TRY(check_stored_row(s, row));
@@ -301,77 +349,79 @@ Result<void> CpuBackend::streamed_product(const StreamedWeight& weight, MatrixVi
 
 Result<void> CpuBackend::streamed_tiles(const WeightSegment& s, int64_t first, int64_t rows, MatrixView x,
                                         MatrixView y, bool accumulate) {
+  const bool in_panels = panels_.takes(*s.tiles, x.rows);
+  const uint64_t bytes = s.tile_bytes * static_cast<uint64_t>(in_panels ? CpuPanels::kFewTiles : 1);
   for (Buffer& tile : tiles_) {
-    if (tile.bytes() < s.tile_bytes) tile = TRY(allocate_host(s.tile_bytes, "a tile"));
+    if (tile.bytes() < bytes) tile = TRY(allocate_host(bytes, "packed tiles"));
   }
   std::vector<std::optional<Error>> failed(tiles_.size());
-  const int64_t first_tile = first / kTileRows, count = (rows + kTileRows - 1) / kTileRows;
-  pool_.parallel_for(count, 1, [&](int64_t begin, int64_t end, int worker) {
+  auto packed = [&](int64_t tile, int64_t count, int worker) -> const uint8_t* {
     auto* data = static_cast<uint8_t*>(tiles_[static_cast<size_t>(worker)].data());
-    for (int64_t tile = first_tile + begin; tile < first_tile + end; ++tile) {
-      std::memset(data, 0, s.tile_bytes);
-      auto done = pack_tile(s, x.columns, tile, data);
+    std::memset(data, 0, s.tile_bytes * static_cast<uint64_t>(count));
+    for (int64_t i = 0; i < count; ++i) {
+      auto done = pack_tile(s, x.columns, tile + i, data + static_cast<uint64_t>(i) * s.tile_bytes);
       if (!done) {
         failed[static_cast<size_t>(worker)] = std::move(done).error();
-        return;
-      }
-      for (int64_t t = 0; t < x.rows; t += kMaxTokens) {
-        const int tokens = static_cast<int>(std::min<int64_t>(kMaxTokens, x.rows - t));
-        tile_product(s, tile, data, x, t, tokens, y, accumulate);
+        return nullptr;
       }
     }
-  });
+    return data;
+  };
+  const int64_t first_tile = first / kTileRows, count = (rows + kTileRows - 1) / kTileRows;
+  if (in_panels) {
+    TRY(panels_.multiply(s, first_tile, count, CpuPanels::Split::tiles, packed, y, accumulate));
+  } else {
+    pool_.parallel_for(count, 1, [&](int64_t begin, int64_t end, int worker) {
+      for (int64_t tile = first_tile + begin; tile < first_tile + end; ++tile) {
+        const uint8_t* data = packed(tile, 1, worker);
+        if (data == nullptr) return;
+        for (int64_t t = 0; t < x.rows; t += kMaxTokens) {
+          const int tokens = static_cast<int>(std::min<int64_t>(kMaxTokens, x.rows - t));
+          tile_product(s, tile, data, x, t, tokens, y, accumulate);
+        }
+      }
+    });
+  }
   for (std::optional<Error>& error : failed) {
     if (error) return std::move(*error);
   }
   return {};
 }
 
-void CpuBackend::tiled_product(const WeightSegment& s, MatrixView x, MatrixView y, bool accumulate) {
+Result<void> CpuBackend::tiled_product(const WeightSegment& s, MatrixView x, MatrixView y, bool accumulate) {
   const int64_t tiles = s.num_tiles();
+  auto data_of = [&](int64_t tile) { return s.data + static_cast<uint64_t>(tile) * s.tile_bytes; };
+  if (panels_.takes(*s.tiles, x.rows)) {
+    return panels_.multiply(s, 0, tiles, CpuPanels::Split::tiles_and_rows,
+                            [&](int64_t first, int64_t, int) { return data_of(first); }, y, accumulate);
+  }
   // Tokens outside, tiles inside: the tokens' inputs stay in the nearest cache and the tiles of one
   // piece in the next.
   auto piece = [&](int64_t begin, int64_t end) {
     for (int64_t t = 0; t < x.rows; t += kMaxTokens) {
       const int tokens = static_cast<int>(std::min<int64_t>(kMaxTokens, x.rows - t));
-      for (int64_t tile = begin; tile < end; ++tile) {
-        const uint8_t* data = s.data + static_cast<uint64_t>(tile) * s.tile_bytes;
-        tile_product(s, tile, data, x, t, tokens, y, accumulate);
-      }
+      for (int64_t tile = begin; tile < end; ++tile) tile_product(s, tile, data_of(tile), x, t, tokens, y, accumulate);
     }
   };
-  if (static_cast<int64_t>(s.tile_bytes) * tiles * x.rows < kSerialBytes) return piece(0, tiles);
+  if (static_cast<int64_t>(s.tile_bytes) * tiles * x.rows < kSerialBytes) {
+    piece(0, tiles);
+    return {};
+  }
   const int64_t grain = std::max<int64_t>(1, tiles / (int64_t{num_threads()} * 6));
   pool_.parallel_for(tiles, grain, [&](int64_t begin, int64_t end, int) { piece(begin, end); });
+  return {};
 }
 
 void CpuBackend::tile_product(const WeightSegment& s, int64_t tile, const uint8_t* data, MatrixView x,
                               int64_t token, int tokens, MatrixView y, bool accumulate) const {
   float out[kMaxTokens * kTileRows];
-  const int64_t first = tile * kTileRows, lanes = std::min<int64_t>(kTileRows, s.rows - first);
   if (s.tiles->integer) {
     kernels_.linear_int(s.tiles->ints, data, x.columns, &quantized_.rows[static_cast<size_t>(token)],
                         tokens, out);
   } else {
     kernels_.linear_float(s.tiles->floats, data, x.columns, x.row_f32(token), x.columns, tokens, out);
   }
-  auto store = [&](int64_t count) {
-    for (int i = 0; i < tokens; ++i) {
-      float* to = y.row_f32(token + i) + s.first_row + first;
-      float* from = out + i * kTileRows;
-      if (!s.row_factors.empty()) {
-        const RowFactor* factors = &s.row_factors[static_cast<size_t>(first)];
-        for (int64_t r = 0; r < count; ++r) from[r] = from[r] * factors[r].times / factors[r].over;
-      }
-      if (accumulate) {
-        for (int64_t r = 0; r < count; ++r) to[r] += from[r];
-      } else {
-        std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
-      }
-    }
-  };
-  if (lanes == kTileRows) store(kTileRows);  // a constant count: vectors
-  else store(lanes);
+  store_sums(s, tile, out, token, tokens, y, accumulate);
 }
 
 void CpuBackend::decoded_product(const WeightSegment& s, int64_t first, int64_t rows, MatrixView x,
@@ -415,7 +465,7 @@ Result<std::unique_ptr<Backend>> create_cpu_backend(const BackendOptions& option
     }
     if (!known) {
       return Error(ErrorCode::invalid_argument, "--isa: found \"" + options.isa +
-                                                    "\", expected auto, scalar, avx2 or avx512");
+                                                    "\", expected auto, scalar, avx2, avx512 or amx");
     }
   }
   if (!features.supports(level)) {
@@ -424,6 +474,7 @@ Result<std::unique_ptr<Backend>> create_cpu_backend(const BackendOptions& option
                                              isa_name(features.best()));
   }
 #if defined(__x86_64__)
+  if (level == IsaLevel::amx) return create_cpu_backend_with(kAmxKernels, options);
   if (level == IsaLevel::avx512) return create_cpu_backend_with(kAvx512Kernels, options);
   if (level == IsaLevel::avx2) return create_cpu_backend_with(kAvx2Kernels, options);
 #endif

@@ -6,17 +6,18 @@
 
 namespace bise {
 
-enum class IsaLevel { scalar, avx2, avx512 };
+enum class IsaLevel { scalar, avx2, avx512, amx };
 
 struct CpuFeatures {
   bool avx2 = false;        // with FMA and F16C
   bool avx512 = false;      // F, BW, VL, DQ and VNNI
-  bool avx512_bf16 = false;
-  bool amx_int8 = false, amx_bf16 = false;
+  // TILE, BF16 and INT8 beside AVX512-BF16, and the system lets this process have the tiles.
+  bool amx = false;
   bool supports(IsaLevel level) const;
   IsaLevel best() const;
 };
 
+// Asks Linux for the tile registers, where there are any: they are given on request only.
 CpuFeatures detect_cpu_features();
 const char* isa_name(IsaLevel level);
 // All levels this program was built with, lowest first.

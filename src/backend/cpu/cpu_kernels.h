@@ -2,10 +2,12 @@
 //
 // Every output of a product is summed along the columns in one fixed order, whatever the number of
 // tokens: a row of y depends on its row of x alone, bit for bit, and every table gives the same bits.
+// (Panels have an arithmetic of their own: panel_kernels.h.)
 #pragma once
 
 #include <stdint.h>
 
+#include "backend/cpu/kv_layout.h"
 #include "backend/cpu/tile_layout.h"
 
 namespace bise {
@@ -21,19 +23,34 @@ struct QuantizedRow {
 enum class KernelActivation : uint8_t { silu, gelu_erf, gelu_tanh };
 // float_fma: products and sums of float32. int8_dot: of bytes, summed in 32 bits.
 enum class PeakUnit : uint8_t { float_fma, int8_dot };
-enum class KernelKv : uint8_t { bf16, f16, f32 };
 
-// One query head against one block of keys and values.
+// One block of keys and values of one KV head against all queries that see its keys [first, end): one step
+// of softmax(q K) V that never looks back (Milakov and Gimelshein 2018). Scores are in powers of two: q comes
+// times log2(e).
 struct AttendBlock {
-  const float* q;       // [padded], scaled
-  const float* k;       // [tokens][padded]
-  const float* v;
-  int32_t tokens;
-  int32_t padded;       // head size rounded up to 16; the padding is zero
-  float* out;           // [padded], running sum of exp(s - max) v
-  float* running_max;
-  float* running_sum;
+  KernelKv type;
+  int32_t head_dim;
+  const uint8_t* k;          // tiles and scales (kv_layout.h)
+  const uint8_t* v;
+  const uint8_t* next_k;     // of the block that comes next, to be asked of memory meanwhile; else k, v
+  const uint8_t* next_v;
+  int32_t first, end;        // 0 <= first < end <= 32
+  int32_t num_queries;
+  const float* q;            // [num_queries][padded], times the scale of the scores and log2(e); not read by integer types
+  const int16_t* q_codes;    // integer types: the same in 16 bits, so small that a product fits 32
+  const float* q_scales;     // [num_queries]
+  float* out;                // [num_queries][padded], running sum of 2^(s - max) v
+  float* max;                // [num_queries], of the scores so far; -3e38 before the first
+  float* sums;               // [num_queries][16]: of 2^(s - max), in lanes
+  float* scores;             // scratch: [num_queries][32]
+  float* corrections;        // scratch: [num_queries rounded up to 16]
+  int16_t* p_codes;          // scratch of integer types: [num_queries][32]
+  float* p_scales;           // scratch of integer types: [num_queries]
+  float* tile;               // scratch: [max(padded, 32)][16]
+  int16_t* wide;             // scratch: as many
 };
+
+struct PanelKernels;
 
 struct CpuKernels {
   const char* name;
@@ -54,18 +71,19 @@ struct CpuKernels {
                            float* out);
   // Rotates pairs (i, i + half) of one head in place, then multiplies by `factor`.
   void (*rope)(float* x, const float* cosine, const float* sine, int32_t half, float factor);
-  void (*kv_to_f32)(KernelKv type, const void* from, int64_t n, float* to);
-  void (*f32_to_kv)(KernelKv type, const float* from, int64_t n, void* to);
   void (*attend_block)(const AttendBlock& args);
   // Multiplies and adds in registers, `steps` times a fixed number that hides all latencies, and returns
   // the operations done (a product and its addition are two). `sink` [16] gives the numbers, small
   // and not zero, and takes the sums.
   double (*peak)(PeakUnit unit, int64_t steps, float* sink);
+  // Products of many rows on a matrix unit; null where there is none.
+  const PanelKernels* panels = nullptr;
 };
 
 // Each is defined by its isa_*.cpp.
 extern const CpuKernels kScalarKernels;
 extern const CpuKernels kAvx2Kernels;
 extern const CpuKernels kAvx512Kernels;
+extern const CpuKernels kAmxKernels;  // kAvx512Kernels with panels; in isa_avx512.cpp
 
 }  // namespace bise

@@ -15,7 +15,8 @@ double seconds_since(Clock::time_point start) {
 }
 
 // Operations per second of all threads, the best of the rounds.
-double peak_rate(const CpuKernels& kernels, ThreadPool& pool, PeakUnit unit, double seconds) {
+template <class Kernel>
+double peak_rate(ThreadPool& pool, double seconds, Kernel kernel) {
   constexpr int kSink = 16;  // floats: a cache line for each thread
   const int threads = pool.num_threads();
   std::vector<float> sinks(static_cast<size_t>(threads) * kSink);
@@ -28,7 +29,7 @@ double peak_rate(const CpuKernels& kernels, ThreadPool& pool, PeakUnit unit, dou
   int64_t steps = 64;
   for (double time = 0.0; time < 1e-3 && steps < int64_t{1} << 30; steps *= 2) {
     const auto start = Clock::now();
-    kernels.peak(unit, steps, numbers(0));
+    kernel(steps, numbers(0));
     time = seconds_since(start);
   }
   const int64_t pieces = int64_t{8} * threads;
@@ -39,7 +40,7 @@ double peak_rate(const CpuKernels& kernels, ThreadPool& pool, PeakUnit unit, dou
     std::fill(operations.begin(), operations.end(), 0.0);
     const auto start = Clock::now();
     pool.parallel_for(pieces, 1, [&](int64_t, int64_t, int worker) {
-      operations[static_cast<size_t>(worker) * kSink] += kernels.peak(unit, steps, numbers(worker));
+      operations[static_cast<size_t>(worker) * kSink] += kernel(steps, numbers(worker));
     });
     const double time = seconds_since(start);
     double sum = 0.0;
@@ -51,10 +52,18 @@ double peak_rate(const CpuKernels& kernels, ThreadPool& pool, PeakUnit unit, dou
 
 }  // namespace
 
-MatrixPeak measure_cpu_peak(const CpuKernels& kernels, ThreadPool& pool, double seconds) {
+MatrixPeak measure_cpu_peak(const CpuKernels& kernels, const PanelKernels* panels, ThreadPool& pool, double seconds) {
+  const double each = seconds / (panels == nullptr ? 2 : 4);
+  auto rate_of = [&](PeakUnit unit) {
+    return peak_rate(pool, each, [&](int64_t steps, float* sink) { return kernels.peak(unit, steps, sink); }) / 1e12;
+  };
   MatrixPeak peak;
-  peak.float_tflops = peak_rate(kernels, pool, PeakUnit::float_fma, seconds / 2) / 1e12;
-  peak.int8_tops = peak_rate(kernels, pool, PeakUnit::int8_dot, seconds / 2) / 1e12;
+  peak.float_tflops = rate_of(PeakUnit::float_fma);
+  peak.int8_tops = rate_of(PeakUnit::int8_dot);
+  if (panels != nullptr) {
+    peak.bf16_tflops = peak_rate(pool, each, panels->peak_bf16) / 1e12;
+    peak.matrix_int8_tops = peak_rate(pool, each, panels->peak_int8) / 1e12;
+  }
   return peak;
 }
 

@@ -14,15 +14,18 @@ namespace bise {
 namespace {
 
 using namespace simd_avx2;
-#include "backend/cpu/linear.inl"
+#include "backend/cpu/tile_codes.inl"
+#include "backend/cpu/linear_float.inl"
+#include "backend/cpu/linear_int.inl"
 #include "backend/cpu/elementwise.inl"
+#include "backend/cpu/attention.inl"
 #include "backend/cpu/peak.inl"
 
 }  // namespace
 
 const CpuKernels kAvx2Kernels = {
     "avx2",   linear_float, linear_int, dot,       quantize_row, rms_norm, gated_activation,
-    rope,      kv_to_f32,    f32_to_kv,  attend_block, peak,
+    rope,      attend_block, peak,
 };
 
 }  // namespace bise

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "backend/cpu/cpu_kernels.h"
+#include "backend/cpu/panel_kernels.h"
 
 #define simd simd_avx512
 #include "backend/cpu/simd_avx512.h"
@@ -14,15 +15,27 @@ namespace bise {
 namespace {
 
 using namespace simd_avx512;
-#include "backend/cpu/linear.inl"
+#include "backend/cpu/tile_codes.inl"
+#include "backend/cpu/linear_float.inl"
+#include "backend/cpu/linear_int.inl"
 #include "backend/cpu/elementwise.inl"
+#include "backend/cpu/attention.inl"
 #include "backend/cpu/peak.inl"
+
+constexpr CpuKernels kTable = {
+    "avx512",   linear_float, linear_int, dot,       quantize_row, rms_norm, gated_activation,
+    rope,      attend_block, peak,
+};
+constexpr CpuKernels with_amx() {
+  CpuKernels table = kTable;
+  table.name = "amx";
+  table.panels = &kAmxPanels;
+  return table;
+}
 
 }  // namespace
 
-const CpuKernels kAvx512Kernels = {
-    "avx512",   linear_float, linear_int, dot,       quantize_row, rms_norm, gated_activation,
-    rope,      kv_to_f32,    f32_to_kv,  attend_block, peak,
-};
+const CpuKernels kAvx512Kernels = kTable;
+const CpuKernels kAmxKernels = with_amx();
 
 }  // namespace bise

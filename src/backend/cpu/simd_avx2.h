@@ -5,15 +5,16 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "backend/cpu/simd_e4m3.h"
+
 namespace simd {
 
 struct F { __m256 lo, hi; };
 struct I { __m256i lo, hi; };
 struct B { __m256i lo, hi; };
 struct D { __m256i lo, hi; };  // int16 pairs
+struct H { __m256i lo, hi; };
 
-inline __m256i load_256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
-inline __m128i load_128(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
 inline __m128i load_64(const void* p) { return _mm_loadl_epi64(static_cast<const __m128i*>(p)); }
 
 inline F f_set1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
@@ -51,10 +52,8 @@ inline F f_from_bf16(const uint16_t* p) {
 inline F f_from_f16(const uint16_t* p) {
   return {_mm256_cvtph_ps(load_128(p)), _mm256_cvtph_ps(load_128(p + 8))};
 }
-// The sign extension of a code moved up by 7 has its sign twice: the lower one is cleared.
 inline F f_from_e4m3_256th(const uint8_t* p) {
-  __m256i halves = _mm256_and_si256(_mm256_slli_epi16(_mm256_cvtepi8_epi16(load_128(p)), 7),
-                                    _mm256_set1_epi16(static_cast<int16_t>(0xBFFF)));
+  const __m256i halves = halves_from_e4m3(p);
   return {_mm256_cvtph_ps(_mm256_castsi256_si128(halves)),
           _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1))};
 }
@@ -73,26 +72,14 @@ inline void f_two_from_words(__m256i lo, __m256i hi, F* even, F* odd) {
 inline void f_two_from_bf16(const uint8_t* p, F* even, F* odd) {
   f_two_from_words(load_256(p), load_256(p + 32), even, odd);
 }
-// E4M3 as BF16, byte by byte. From magnitude 16 (exponent 2) on, the low byte is the code's low nibble
-// moved up and the high byte follows from the high nibble. Below, tables give what is missing.
-alignas(16) constexpr uint8_t kE4m3High[16] = {0x00, 0x3D, 0x3E, 0x3F, 0x40, 0x41, 0x42, 0x43,
-                                               0x80, 0xBD, 0xBE, 0xBF, 0xC0, 0xC1, 0xC2, 0xC3};
-alignas(16) constexpr uint8_t kE4m3SmallHigh[16] = {0x00, 0x3B, 0x3B, 0x3B, 0x3C, 0x3C, 0x3C, 0x3C,
-                                                    0x3C, 0x3C, 0x3C, 0x3C, 0x3C, 0x3C, 0x3C, 0x3C};
-alignas(16) constexpr uint8_t kE4m3SmallLow[16] = {0x00, 0x10, 0xA0, 0xF0, 0x40, 0x70, 0x20, 0x10,
-                                                   0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00};
 inline void f_two_from_e4m3(const uint8_t* p, F* even, F* odd) {
-  auto table = [](const uint8_t* t) { return _mm256_broadcastsi128_si256(load_128(t)); };
-  const __m256i codes = load_256(p);
-  // Bit 7 of the index is set from magnitude 16 on, and the shuffle then gives 0.
-  const __m256i small = _mm256_add_epi8(_mm256_and_si256(codes, _mm256_set1_epi8(0x7F)), _mm256_set1_epi8(0x70));
-  const __m256i nibble = _mm256_and_si256(_mm256_srli_epi16(codes, 4), _mm256_set1_epi8(15));
-  const __m256i high = _mm256_or_si256(_mm256_shuffle_epi8(table(kE4m3High), nibble),
-                                       _mm256_shuffle_epi8(table(kE4m3SmallHigh), small));
-  const __m256i low = _mm256_xor_si256(
-      _mm256_and_si256(_mm256_slli_epi16(codes, 4), _mm256_set1_epi8(static_cast<char>(0xF0))),
-      _mm256_shuffle_epi8(table(kE4m3SmallLow), small));
-  f_two_from_words(_mm256_unpacklo_epi8(low, high), _mm256_unpackhi_epi8(low, high), even, odd);
+  const Words words = words_from_e4m3(p);
+  f_two_from_words(words.lo, words.hi, even, odd);
+}
+inline void words_from_e4m3(const uint8_t* p, int16_t* to) {
+  const Words words = words_from_e4m3(p);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), words.lo);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 16), words.hi);
 }
 inline F f_from_i(I a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 
@@ -164,6 +151,41 @@ inline I i_mac_signed(I sum, B codes, int32_t quad) {
     return _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)), ones);
   };
   return {_mm256_add_epi32(sum.lo, product(codes.lo)), _mm256_add_epi32(sum.hi, product(codes.hi))};
+}
+
+inline H h_load(const int16_t* p) { return {load_256(p), load_256(p + 16)}; }
+inline void h_store(int16_t* p, H a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a.lo);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 16), a.hi);
+}
+inline H h_from_i8(const uint8_t* p) {
+  return {_mm256_cvtepi8_epi16(load_128(p)), _mm256_cvtepi8_epi16(load_128(p + 16))};
+}
+inline void h_two_from_u4(const uint8_t* p, H* low, H* high) {
+  const __m256i nibble = _mm256_set1_epi16(15), eight = _mm256_set1_epi16(8);
+  auto two = [&](const uint8_t* q, __m256i* a, __m256i* b) {
+    const __m256i words = _mm256_cvtepu8_epi16(load_128(q));
+    *a = _mm256_sub_epi16(_mm256_and_si256(words, nibble), eight);
+    *b = _mm256_sub_epi16(_mm256_srli_epi16(words, 4), eight);
+  };
+  two(p, &low->lo, &high->lo);
+  two(p + 16, &low->hi, &high->hi);
+}
+inline H h_pairs_from_i8(const uint8_t* p) {
+  auto half = [](const uint8_t* q) {
+    const __m256i x = _mm256_cvtepi8_epi32(load_64(q));
+    return _mm256_blend_epi16(x, _mm256_slli_epi32(x, 16), 0xAA);
+  };
+  return {half(p), half(p + 8)};
+}
+inline H h_set1(int32_t pair) { return {_mm256_set1_epi32(pair), _mm256_set1_epi32(pair)}; }
+inline H h_mul(H a, H b) { return {_mm256_mullo_epi16(a.lo, b.lo), _mm256_mullo_epi16(a.hi, b.hi)}; }
+inline I i_mac_pairs(I sum, H a, int32_t pair) {
+  const __m256i x = _mm256_set1_epi32(pair);
+  return {_mm256_add_epi32(sum.lo, _mm256_madd_epi16(a.lo, x)), _mm256_add_epi32(sum.hi, _mm256_madd_epi16(a.hi, x))};
+}
+inline void i_store_i16(int16_t* p, I a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(_mm256_packs_epi32(a.lo, a.hi), 0xD8));
 }
 
 inline float f_reduce_add(F a) {

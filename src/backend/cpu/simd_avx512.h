@@ -9,15 +9,16 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "backend/cpu/simd_e4m3.h"
+
 namespace simd {
 
 struct F { __m512 v; };
 struct I { __m512i v; };
 struct B { __m512i v; };
 struct D { __m512i v; };  // int32: VNNI adds four products at once
+struct H { __m512i v; };
 
-inline __m256i load_256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
-inline __m128i load_128(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
 
 inline F f_set1(float x) { return {_mm512_set1_ps(x)}; }
 inline F f_load(const float* p) { return {_mm512_loadu_ps(p)}; }
@@ -42,9 +43,7 @@ inline F f_from_bf16(const uint16_t* p) {
 }
 inline F f_from_f16(const uint16_t* p) { return {_mm512_cvtph_ps(load_256(p))}; }
 inline F f_from_e4m3_256th(const uint8_t* p) {
-  __m256i halves = _mm256_and_si256(_mm256_slli_epi16(_mm256_cvtepi8_epi16(load_128(p)), 7),
-                                    _mm256_set1_epi16(static_cast<int16_t>(0xBFFF)));
-  return {_mm512_cvtph_ps(halves)};
+  return {_mm512_cvtph_ps(halves_from_e4m3(p))};
 }
 inline F f_from_e8m0(const uint8_t* p) {
   __m512i bits = _mm512_slli_epi32(_mm512_cvtepu8_epi32(load_128(p)), 23);
@@ -57,28 +56,9 @@ inline void f_two_from_words(__m512i words, F* even, F* odd) {
 inline void f_two_from_bf16(const uint8_t* p, F* even, F* odd) {
   f_two_from_words(_mm512_loadu_si512(p), even, odd);
 }
-// E4M3 as BF16, byte by byte. From magnitude 16 (exponent 2) on, the low byte is the code's low nibble
-// moved up and the high byte follows from the high nibble. Below, tables give what is missing.
-alignas(16) constexpr uint8_t kE4m3High[16] = {0x00, 0x3D, 0x3E, 0x3F, 0x40, 0x41, 0x42, 0x43,
-                                               0x80, 0xBD, 0xBE, 0xBF, 0xC0, 0xC1, 0xC2, 0xC3};
-alignas(16) constexpr uint8_t kE4m3SmallHigh[16] = {0x00, 0x3B, 0x3B, 0x3B, 0x3C, 0x3C, 0x3C, 0x3C,
-                                                    0x3C, 0x3C, 0x3C, 0x3C, 0x3C, 0x3C, 0x3C, 0x3C};
-alignas(16) constexpr uint8_t kE4m3SmallLow[16] = {0x00, 0x10, 0xA0, 0xF0, 0x40, 0x70, 0x20, 0x10,
-                                                   0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00};
-inline void f_two_from_e4m3(const uint8_t* p, F* even, F* odd) {
-  auto table = [](const uint8_t* t) { return _mm256_broadcastsi128_si256(load_128(t)); };
-  const __m256i codes = load_256(p);
-  // Bit 7 of the index is set from magnitude 16 on, and the shuffle then gives 0.
-  const __m256i small = _mm256_add_epi8(_mm256_and_si256(codes, _mm256_set1_epi8(0x7F)), _mm256_set1_epi8(0x70));
-  const __m256i nibble = _mm256_and_si256(_mm256_srli_epi16(codes, 4), _mm256_set1_epi8(15));
-  const __m256i high = _mm256_or_si256(_mm256_shuffle_epi8(table(kE4m3High), nibble),
-                                       _mm256_shuffle_epi8(table(kE4m3SmallHigh), small));
-  const __m256i low = _mm256_xor_si256(
-      _mm256_and_si256(_mm256_slli_epi16(codes, 4), _mm256_set1_epi8(static_cast<char>(0xF0))),
-      _mm256_shuffle_epi8(table(kE4m3SmallLow), small));
-  f_two_from_words(_mm512_inserti64x4(_mm512_castsi256_si512(_mm256_unpacklo_epi8(low, high)),
-                                      _mm256_unpackhi_epi8(low, high), 1), even, odd);
-}
+inline __m512i joined(Words words) { return _mm512_inserti64x4(_mm512_castsi256_si512(words.lo), words.hi, 1); }
+inline void f_two_from_e4m3(const uint8_t* p, F* even, F* odd) { f_two_from_words(joined(words_from_e4m3(p)), even, odd); }
+inline void words_from_e4m3(const uint8_t* p, int16_t* to) { _mm512_storeu_si512(to, joined(words_from_e4m3(p))); }
 inline F f_from_i(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
 
 inline I i_zero() { return {_mm512_setzero_si512()}; }
@@ -119,6 +99,27 @@ inline I i_mac_signed(I sum, B codes, int32_t quad) {
   __m512i x = _mm512_set1_epi32(quad);
   __m512i signed_x = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(codes.v), _mm512_setzero_si512(), x);
   return {_mm512_dpbusd_epi32(sum.v, _mm512_abs_epi8(codes.v), signed_x)};
+}
+
+inline H h_load(const int16_t* p) { return {_mm512_loadu_si512(p)}; }
+inline void h_store(int16_t* p, H a) { _mm512_storeu_si512(p, a.v); }
+inline H h_from_i8(const uint8_t* p) { return {_mm512_cvtepi8_epi16(load_256(p))}; }
+inline void h_two_from_u4(const uint8_t* p, H* low, H* high) {
+  // A byte and zero: the bytes of each 16 are in the lower halves of their words.
+  const __m512i words = _mm512_and_si512(_mm512_cvtepi8_epi16(load_256(p)), _mm512_set1_epi16(0xFF));
+  const __m512i eight = _mm512_set1_epi16(8);
+  low->v = _mm512_sub_epi16(_mm512_and_si512(words, _mm512_set1_epi16(15)), eight);
+  high->v = _mm512_sub_epi16(_mm512_srli_epi16(words, 4), eight);
+}
+inline H h_pairs_from_i8(const uint8_t* p) {
+  const __m512i x = _mm512_cvtepi8_epi32(load_128(p));
+  return {_mm512_or_si512(_mm512_and_si512(x, _mm512_set1_epi32(0xFFFF)), _mm512_slli_epi32(x, 16))};
+}
+inline H h_set1(int32_t pair) { return {_mm512_set1_epi32(pair)}; }
+inline H h_mul(H a, H b) { return {_mm512_mullo_epi16(a.v, b.v)}; }
+inline I i_mac_pairs(I sum, H a, int32_t pair) { return {_mm512_dpwssd_epi32(sum.v, a.v, _mm512_set1_epi32(pair))}; }
+inline void i_store_i16(int16_t* p, I a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(a.v));
 }
 
 inline float f_reduce_add(F a) {

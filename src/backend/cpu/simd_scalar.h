@@ -1,5 +1,5 @@
 // The vector vocabulary in plain C++: what the other two say, said slowly. 16 lanes of float (F) and
-// int32 (I), 64 bytes (B), and sums of byte products (D).
+// int32 (I), 64 bytes (B), sums of byte products (D), and 16 pairs of int16 (H).
 #pragma once
 
 #include <stdint.h>
@@ -11,6 +11,7 @@ struct F { float v[16]; };
 struct I { int32_t v[16]; };
 struct B { uint8_t v[64]; };
 struct D { int32_t v[16]; };
+struct H { int16_t v[32]; };
 
 #define BISE_LANES for (int i = 0; i < 16; ++i)
 #define BISE_BYTES for (int i = 0; i < 64; ++i)
@@ -44,7 +45,12 @@ inline F f_max(F a, F b) { BISE_LANES a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]
 inline F f_min(F a, F b) { BISE_LANES a.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i]; return a; }
 inline F f_abs(F a) { BISE_LANES a.v[i] = __builtin_fabsf(a.v[i]); return a; }
 inline F f_round(F a) { BISE_LANES a.v[i] = __builtin_rintf(a.v[i]); return a; }
-inline I i_from_f(F a) { I r; BISE_LANES r.v[i] = static_cast<int32_t>(a.v[i]); return r; }
+// Toward zero; INT32_MIN for what is out of range or not a number.
+inline I i_from_f(F a) {
+  I r;
+  BISE_LANES r.v[i] = a.v[i] >= -0x1p31f && a.v[i] < 0x1p31f ? static_cast<int32_t>(a.v[i]) : INT32_MIN;
+  return r;
+}
 // 2^a for integers a in [-126, 127].
 inline F f_exp2i(I a) {
   F r;
@@ -137,6 +143,42 @@ inline I i_mac_signed(I sum, B codes, int32_t quad) {
   return sum;
 }
 
+#define BISE_WORDS for (int i = 0; i < 32; ++i)
+inline H h_load(const int16_t* p) { H r; memcpy(r.v, p, 64); return r; }
+inline void h_store(int16_t* p, H a) { memcpy(p, a.v, 64); }
+inline H h_from_i8(const uint8_t* p) { H r; BISE_WORDS r.v[i] = static_cast<int8_t>(p[i]); return r; }
+// Two steps of an E4M3 tile (see f_two_from_e4m3) as those of a BF16 tile.
+inline void words_from_e4m3(const uint8_t* p, int16_t* to) {
+  F even, odd;
+  f_two_from_e4m3(p, &even, &odd);
+  BISE_LANES {
+    uint32_t bits[2];
+    memcpy(bits, &even.v[i], 4);
+    memcpy(bits + 1, &odd.v[i], 4);
+    for (int j = 0; j < 2; ++j) to[2 * i + j] = static_cast<int16_t>(bits[j] >> 16);
+  }
+}
+// The nibbles of 32 bytes, less 8.
+inline void h_two_from_u4(const uint8_t* p, H* low, H* high) {
+  BISE_WORDS {
+    low->v[i] = static_cast<int16_t>((p[i] & 15) - 8);
+    high->v[i] = static_cast<int16_t>((p[i] >> 4) - 8);
+  }
+}
+// Both of a pair are the lane's byte.
+inline H h_pairs_from_i8(const uint8_t* p) { H r; BISE_WORDS r.v[i] = static_cast<int8_t>(p[i / 2]); return r; }
+inline H h_set1(int32_t pair) { H r; BISE_LANES memcpy(r.v + 2 * i, &pair, 4); return r; }
+inline H h_mul(H a, H b) { BISE_WORDS a.v[i] = static_cast<int16_t>(a.v[i] * b.v[i]); return a; }
+// Adds the two products of each lane's pair with those of `pair`.
+inline I i_mac_pairs(I sum, H a, int32_t pair) {
+  int16_t x[2];
+  memcpy(x, &pair, 4);
+  BISE_LANES sum.v[i] += int32_t{a.v[2 * i]} * x[0] + int32_t{a.v[2 * i + 1]} * x[1];
+  return sum;
+}
+inline void i_store_i16(int16_t* p, I a) { BISE_LANES p[i] = static_cast<int16_t>(a.v[i]); }
+
+#undef BISE_WORDS
 #undef BISE_LANES
 #undef BISE_BYTES
 

@@ -37,6 +37,10 @@
 
 #include <stdint.h>
 
+// A function of this file is inlined always: one that is not is a symbol that the linker may take from the object
+// of any instruction set, for the whole program (scripts/check_isa_symbols.sh).
+#define BISE_LAYOUT [[gnu::always_inline]] constexpr
+
 namespace bise {
 
 constexpr int kTileRows = 16;
@@ -44,12 +48,12 @@ constexpr int kBlock = 32;
 constexpr int kMaxTokens = 32;  // of one call of a product
 
 enum class TileScale : uint8_t { none, f16, bf16, f32, e8m0 };
-constexpr int scale_bytes(TileScale type) {
+BISE_LAYOUT int scale_bytes(TileScale type) {
   return type == TileScale::none ? 0 : type == TileScale::f32 ? 4 : type == TileScale::e8m0 ? 1 : 2;
 }
 
 enum class FloatCodes : uint8_t { f32, f16, bf16, e4m3 };
-constexpr int code_bytes(FloatCodes codes) {
+BISE_LAYOUT int code_bytes(FloatCodes codes) {
   return codes == FloatCodes::f32 ? 4 : codes == FloatCodes::e4m3 ? 1 : 2;
 }
 
@@ -81,48 +85,52 @@ struct IntTile {
   bool operator==(const IntTile&) const = default;
 };
 
-constexpr int low_bits(IntCodes codes) {
+BISE_LAYOUT int low_bits(IntCodes codes) {
   return codes == IntCodes::s8 ? 8 : codes == IntCodes::u2 || codes == IntCodes::u3 ? 2 : 4;
 }
-constexpr int high_bits(IntCodes codes) {
+BISE_LAYOUT int high_bits(IntCodes codes) {
   return codes == IntCodes::u3 || codes == IntCodes::u5 ? 1 : codes == IntCodes::u6 ? 2 : 0;
 }
 // The largest value of an unsigned code.
-constexpr int largest_code(IntCodes codes) {
+BISE_LAYOUT int largest_code(IntCodes codes) {
   return codes == IntCodes::e2m1 ? 24 : (1 << (low_bits(codes) + high_bits(codes))) - 1;
 }
-constexpr int high_bytes(IntCodes codes) { return 64 * high_bits(codes); }
-constexpr int low_bytes(IntCodes codes) { return 64 * low_bits(codes); }
-constexpr int block_scale_bytes(BlockScales s) {
+BISE_LAYOUT int high_bytes(IntCodes codes) { return 64 * high_bits(codes); }
+BISE_LAYOUT int low_bytes(IntCodes codes) { return 64 * low_bits(codes); }
+BISE_LAYOUT int block_scale_bytes(BlockScales s) {
   return s == BlockScales::none ? 0 : s == BlockScales::i8 ? 16 : 32;
 }
-constexpr int block_bytes(IntCodes codes, BlockScales s) {
+BISE_LAYOUT int block_bytes(IntCodes codes, BlockScales s) {
   return block_scale_bytes(s) + high_bytes(codes) + low_bytes(codes);
 }
-constexpr int header_bytes(const IntTile& t) {
+BISE_LAYOUT int header_bytes(const IntTile& t) {
   const int scales = kTileRows * scale_bytes(t.scale);
   return scales + (t.minimum == Minimum::value        ? scales
                    : t.minimum == Minimum::zero_point ? kTileRows
                                                       : 0);
 }
+// What the codes of the table formats stand for: of e2m1 twice the value plus 12.
+alignas(16) constexpr uint8_t kE2m1Codes[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+alignas(16) constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+
 // Where block `block` starts in a tile; the header of its group comes before the group's first block.
-constexpr int64_t block_start(const IntTile& t, int64_t block) {
+BISE_LAYOUT int64_t block_start(const IntTile& t, int64_t block) {
   return (block / t.group_blocks + 1) * header_bytes(t) + block * block_bytes(t.codes, t.block_scales);
 }
-constexpr int64_t header_start(const IntTile& t, int64_t block) {
+BISE_LAYOUT int64_t header_start(const IntTile& t, int64_t block) {
   const int64_t first = block / t.group_blocks * t.group_blocks;
   return block_start(t, first) - header_bytes(t);
 }
-constexpr int64_t tile_bytes(const IntTile& t, int64_t columns) {
+BISE_LAYOUT int64_t tile_bytes(const IntTile& t, int64_t columns) {
   const int64_t blocks = columns / kBlock, groups = (blocks + t.group_blocks - 1) / t.group_blocks;
   return groups * header_bytes(t) + blocks * block_bytes(t.codes, t.block_scales);
 }
-constexpr int64_t tile_bytes(const FloatTile& t, int64_t columns) {
+BISE_LAYOUT int64_t tile_bytes(const FloatTile& t, int64_t columns) {
   const int64_t groups = t.group_columns == 0 ? 0 : (columns + t.group_columns - 1) / t.group_columns;
   return groups * kTileRows * scale_bytes(t.scale) + (columns + columns % 2) * kTileRows * code_bytes(t.codes);
 }
 // The element of row `lane`, column `column` among its two columns.
-constexpr int element_of(FloatCodes codes, int lane, int64_t column) {
+BISE_LAYOUT int element_of(FloatCodes codes, int lane, int64_t column) {
   const int j = static_cast<int>(column % 2);
   switch (codes) {
     case FloatCodes::bf16: return 2 * lane + j;
@@ -131,9 +139,11 @@ constexpr int element_of(FloatCodes codes, int lane, int64_t column) {
   }
 }
 // Where the two columns that hold `column` start.
-constexpr int64_t column_start(const FloatTile& t, int64_t column) {
+BISE_LAYOUT int64_t column_start(const FloatTile& t, int64_t column) {
   const int64_t headers = t.group_columns == 0 ? 0 : column / t.group_columns + 1;
   return headers * kTileRows * scale_bytes(t.scale) + column / 2 * 2 * kTileRows * code_bytes(t.codes);
 }
 
 }  // namespace bise
+
+#undef BISE_LAYOUT

@@ -29,10 +29,6 @@ int code_at(IntCodes codes, const uint8_t* block, int lane, int j) {
   return code;
 }
 
-// What the four-bit codes of the table formats stand for; twice the value plus 12 in FP4.
-constexpr int8_t kE2m1[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
-constexpr int8_t kIq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
-
 float scale_at(TileScale type, const uint8_t* scales, int lane) {
   switch (type) {
     case TileScale::f16: return f16_to_f32(load_le<uint16_t>(scales + 2 * lane));
@@ -56,7 +52,7 @@ void unpack_block(const IntTile& t, const uint8_t* tile, int lane, int64_t block
   for (int j = 0; j < kBlock; ++j) {
     const int stored = code_at(t.codes, codes, lane, j);
     const uint8_t half = p[kTileRows * (j / 16) + lane];
-    const int meant = t.codes == IntCodes::iq4 ? kIq4[stored] : t.codes == IntCodes::e2m1 ? kE2m1[stored] : stored;
+    const int meant = t.codes == IntCodes::iq4 ? kIq4Values[stored] : t.codes == IntCodes::e2m1 ? kE2m1Codes[stored] : stored;
     const float code = static_cast<float>(meant - zero);
     switch (t.block_scales) {
       case BlockScales::none:

@@ -28,6 +28,7 @@ class WeightLoader {
   Result<Weight> pack(std::span<const WeightView> parts);
   // Of the weights that were packed with the home `streamed`.
   WeightStream& stream() { return *stream_; }
+  bool streams() const { return stream_ != nullptr; }
   StreamStats stats() const;
   // One row of a weight in its file, as float32. Error: of the disk.
   Result<void> read_row(const StreamedWeight& table, int64_t row, std::span<float> out) const;

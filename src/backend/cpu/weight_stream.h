@@ -49,6 +49,7 @@ class WeightStream {
   Result<void> each_piece(size_t weight, const Body& body);
   // The segments of a weight; only rows that each_piece() hands over have codes.
   const std::vector<WeightSegment>& segments(size_t weight) const { return weights_[weight].segments; }
+  size_t num_weights() const { return weights_.size(); }
   ReadStats stats() const { return ahead_ ? ahead_->stats() : ReadStats(); }
 
  private:

@@ -1,0 +1,24 @@
+// The panels of AMX: what the table `amx` has beside the functions of `avx512`. Everything compiled with
+// its flags lives in an unnamed namespace (see isa_avx512.cpp).
+#include <stdint.h>
+#include <string.h>
+
+#include "backend/cpu/panel_kernels.h"
+
+#define simd simd_amx
+#include "backend/cpu/simd_avx512.h"
+#include "backend/cpu/simd_amx.h"
+#undef simd
+
+namespace bise {
+namespace {
+
+using namespace simd_amx;
+#include "backend/cpu/tile_codes.inl"
+#include "backend/cpu/panel.inl"
+
+}  // namespace
+
+const PanelKernels kAmxPanels = {round_run, float_panel, int_panel, multiply, peak_bf16, peak_matrix_int8};
+
+}  // namespace bise

@@ -1,0 +1,238 @@
+// One step of an engine: plan, batch, forward, draw, publish.
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "engine/batch_builder.h"
+#include "engine/engine_state.h"
+
+namespace bise {
+namespace {
+
+// The tokens of the prompt whose log-probabilities come out of the scheduled rows: token t is
+// foretold by row t - 1. Empty when first >= last.
+struct PromptRange {
+  int32_t first = 0, last = 0;
+};
+PromptRange foretold_tokens(const Sequence& sequence) {
+  if (sequence.params.num_prompt_logprobs < 0) return {};
+  return {std::max(sequence.prompt_logprobs, sequence.computed + 1),
+          std::min(sequence.prompt_tokens, sequence.computed + sequence.scheduled + 1)};
+}
+
+bool draws(const Sequence& sequence) { return sequence.samples() && !sequence.prompt_only; }
+
+}  // namespace
+
+int32_t Engine::State::max_logits_rows() const {
+  constexpr int64_t kBytes = int64_t{128} << 20;
+  return static_cast<int32_t>(std::clamp<int64_t>(kBytes / (int64_t{4} * vocab_size()), 16, 512));
+}
+
+// --- the parts of a step -----------------------------------------------------------------------------
+
+// Those of the same picture, when another sequence has them just now: answers of a group.
+std::shared_ptr<const ImageFeatures> Engine::State::find_features(
+    const SequenceImage& image) const {
+  for (const Sequence* sequence : scheduler->all()) {
+    for (const SequenceImage& other : sequence->images) {
+      if (other.features && other.digest == image.digest) return other.features;
+    }
+  }
+  return nullptr;
+}
+
+Result<void> Engine::State::encode_images(Sequence& sequence) {
+  for (SequenceImage& image : sequence.images) {
+    if (image.features || !touches(sequence, image)) continue;
+    image.features = find_features(image);
+    if (image.features) continue;
+    image.features =
+        std::make_shared<const ImageFeatures>(TRY(model.encode_image(*image.image)));
+    ++counters.encoded_images;
+  }
+  return {};
+}
+
+// Pictures that are wholly in the cache need no features any more.
+void Engine::State::drop_features(Sequence& sequence) const {
+  for (SequenceImage& image : sequence.images) {
+    if (image.places.empty() || sequence.computed > image.places.back()) image.features.reset();
+  }
+}
+
+// The rows of the sequence, which append_rows has just put at the end of the batch, whose logits
+// are wanted: for tokens of the prompt, then for the next token.
+void Engine::State::add_logits_rows(const Sequence& sequence, Batch& batch) const {
+  const int32_t end_row = static_cast<int32_t>(batch.ids.size());
+  const int32_t first_row = end_row - sequence.scheduled;
+  PromptRange range = foretold_tokens(sequence);
+  for (int32_t t = range.first; t < range.last; ++t) {
+    batch.logits_rows.push_back(first_row + t - 1 - sequence.computed);
+  }
+  if (draws(sequence)) batch.logits_rows.push_back(end_row - 1);
+}
+
+// Fills `logits` with [logits_rows, vocab_size].
+Result<void> Engine::State::forward(const Batch& batch) {
+  Backend& backend = model.backend();
+  int64_t rows = static_cast<int64_t>(batch.logits_rows.size());
+  uint64_t count = static_cast<uint64_t>(rows) * static_cast<uint64_t>(vocab_size());
+  uint64_t bytes = count * backend.activation_bytes();
+  if (bytes > logits_memory.bytes()) {
+    logits_memory = Buffer();
+    logits_memory = TRY(backend.allocate(bytes, "the logits of a step"));
+  }
+  MatrixView view{logits_memory.data(), rows, vocab_size()};
+  TRY(model.forward(batch, *cache, view));
+  logits.resize(static_cast<size_t>(count));
+  if (rows > 0) TRY(backend.read(view, logits));
+  return {};
+}
+
+SequenceEvent Engine::State::event_of(const Sequence& sequence) const {
+  SequenceEvent event;
+  event.sequence = sequence.id;
+  event.index = static_cast<int32_t>(sequence.id - sequence.group);
+  event.prompt_total = sequence.prompt_tokens;
+  event.prompt_done = std::min(sequence.computed, sequence.prompt_tokens);
+  event.cached_tokens = std::max(0, sequence.cached_tokens);
+  event.times = sequence.times;
+  return event;
+}
+
+SequenceEvent Engine::State::end(Sequence& sequence, FinishReason reason) {
+  SequenceEvent event = event_of(sequence);
+  event.finish = reason;
+  ++counters.finished[static_cast<size_t>(reason)];
+  scheduler->finish(sequence.id);
+  return event;
+}
+
+SequenceEvent Engine::State::fail(Sequence& sequence, const Error& error) {
+  SequenceEvent event = end(sequence, FinishReason::error);
+  event.error = error;
+  return event;
+}
+
+// Draws the next token from its logits and says whether it is the last.
+Result<void> Engine::State::draw(Sequence& sequence, std::span<float> row, SequenceEvent& event) {
+  const SamplingParams& params = sequence.params;
+  DrawLimits limits;
+  limits.no_stop_tokens = !params.ignore_eos && sequence.num_output() < params.min_tokens;
+  if (sequence.mask) limits.allowed = TRY(masks.join(*sequence.mask));
+  SampledToken token = TRY(sample(row, params, sequence.counts, sequence.total(), limits));
+  const int32_t id = token.id;
+  event.token = std::move(token);
+  sequence.tokens.push_back(id);
+  sequence.counts.add_output(id);
+  ++counters.generated_tokens;
+  sequence.times.last_token = EngineClock::now();
+  if (sequence.num_output() == 1) sequence.times.first_token = sequence.times.last_token;
+  event.times = sequence.times;
+
+  bool is_listed = std::find(params.stop_tokens.begin(), params.stop_tokens.end(), id) !=
+                   params.stop_tokens.end();
+  bool stops = is_listed && !params.ignore_eos;
+  if (sequence.mask && !stops) {
+    masks.reset(*sequence.mask);
+    TRY(sequence.mask->mask->accept(id));
+    stops = sequence.mask->mask->is_finished();
+  }
+  if (stops) event.finish = FinishReason::stop;
+  else if (sequence.total() == sequence.max_tokens) event.finish = FinishReason::length;
+  else if (sequence.mask) masks.start(sequence.mask);
+  return {};
+}
+
+// After the step: counts its tokens and reads its rows of logits.
+SequenceEvent Engine::State::advance(Sequence& sequence, std::span<float> rows) {
+  const size_t columns = static_cast<size_t>(vocab_size());
+  const PromptRange range = foretold_tokens(sequence);
+  const bool is_drawn = draws(sequence);
+  const bool ends_here = sequence.samples() && sequence.prompt_only;
+  scheduler->complete(sequence);
+  drop_features(sequence);
+  SequenceEvent event = event_of(sequence);
+  for (int32_t t = range.first; t < range.last; ++t) {
+    if (t == range.first) event.prompt_logprobs_first = t;
+    event.prompt_logprobs.push_back(
+        token_logprobs(rows.first(columns), sequence.tokens[static_cast<size_t>(t)],
+                       sequence.params.num_prompt_logprobs));
+    rows = rows.subspan(columns);
+    sequence.prompt_logprobs = t + 1;
+  }
+  if (is_drawn) {
+    if (auto drawn = draw(sequence, rows.first(columns), event); !drawn) {
+      return fail(sequence, drawn.error());
+    }
+  } else if (ends_here) {
+    event.finish = FinishReason::length;
+  }
+  if (event.finish != FinishReason::none) {
+    ++counters.finished[static_cast<size_t>(event.finish)];
+    scheduler->finish(sequence.id);
+  }
+  return event;
+}
+
+// --- the step ----------------------------------------------------------------------------------------
+
+std::vector<SequenceEvent> Engine::step() {
+  State& s = *state_;
+  std::vector<SequenceEvent> events = std::exchange(s.ended, {});
+  if (!s.scheduler || !s.scheduler->has_work()) return events;
+  const EngineClock::time_point start = EngineClock::now();
+
+  StepPlan plan = s.scheduler->plan();
+  Batch batch;
+  std::vector<Sequence*> in_step;
+  double encode_seconds = 0.0;
+  for (Sequence* sequence : plan.items) {
+    if (sequence->times.admitted == EngineClock::time_point()) {
+      sequence->times.admitted = start;
+      s.counters.queue_seconds.add(seconds_between(sequence->times.submitted, start));
+    }
+    const EngineClock::time_point encode_start = EngineClock::now();
+    auto encoded = s.encode_images(*sequence);
+    encode_seconds += seconds_between(encode_start, EngineClock::now());
+    if (!encoded) {
+      events.push_back(s.fail(*sequence, encoded.error()));
+      continue;
+    }
+    append_rows(*sequence, kKvBlockSize, batch);
+    s.add_logits_rows(*sequence, batch);
+    if (sequence->mask && draws(*sequence)) s.masks.start(sequence->mask);
+    in_step.push_back(sequence);
+    if (sequence->computed < sequence->prompt_tokens) {
+      s.counters.prompt_tokens += static_cast<uint64_t>(sequence->scheduled);
+    }
+  }
+  if (in_step.empty()) return events;
+
+  const EngineClock::time_point forward_start = EngineClock::now();
+  auto done = s.forward(batch);
+  s.counters.forward_seconds.add(seconds_between(forward_start, EngineClock::now()));
+  ++s.counters.steps;
+  if (!done) {
+    ++s.counters.failed_steps;
+    for (Sequence* sequence : in_step) events.push_back(s.fail(*sequence, done.error()));
+    return events;
+  }
+  std::span<float> rows = s.logits;
+  for (Sequence* sequence : in_step) {
+    PromptRange range = foretold_tokens(*sequence);
+    size_t count = static_cast<size_t>(std::max(0, range.last - range.first)) +
+                   (draws(*sequence) ? 1 : 0);
+    count *= static_cast<size_t>(s.vocab_size());
+    events.push_back(s.advance(*sequence, rows.first(count)));
+    rows = rows.subspan(count);
+  }
+  const double seconds = seconds_between(start, EngineClock::now());
+  s.counters.step_seconds.add(seconds);
+  if (in_step.size() == plan.items.size()) s.scheduler->observe(plan, seconds - encode_seconds);
+  if (s.options.check_every_step) check();
+  return events;
+}
+
+}  // namespace bise

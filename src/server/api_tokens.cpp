@@ -1,0 +1,100 @@
+// /tokenize, /detokenize, /tokenizer_info.
+#include "server/api.h"
+#include "server/json_writer.h"
+
+namespace bise {
+namespace {
+
+ApiResult<std::vector<int32_t>> token_ids(const PyJson& body, int32_t vocab_size) {
+  const PyJson* list = body.get("tokens");
+  if (list == nullptr || list->array() == nullptr) return ApiError::invalid("tokens", "tokens must be a list of token ids", "invalid_type");
+  std::vector<int32_t> ids;
+  ids.reserve(list->array()->size());
+  for (const PyJson& item : *list->array()) {
+    std::optional<int64_t> id = whole_number(item);
+    if (!id || *id < 0 || *id >= vocab_size) {
+      return ApiError::invalid("tokens", "tokens holds " + (id ? std::to_string(*id) : std::string(item.type_name())) +
+                                             "; token ids go from 0 to " + std::to_string(vocab_size - 1));
+    }
+    ids.push_back(static_cast<int32_t>(*id));
+  }
+  return ids;
+}
+
+void send_json(HttpReply& reply, std::string body) {
+  HttpResponse response;
+  response.body = std::move(body) + "\n";
+  reply.send(std::move(response));
+}
+
+}  // namespace
+
+void Api::tokenize(const HttpRequest& request, HttpReply& reply) {
+  auto answer = [&]() -> ApiResult<std::string> {
+    PyJson body = TRY(parse_body(request));
+    TRY(check_model(TRY(string_field(body, "model"))));
+    std::vector<int32_t> ids;
+    if (body.get("messages") != nullptr) {
+      RequestNotes notes;
+      Result<Prompt> prompt = model_.chat->encode(body, model_.chat_options);
+      if (!prompt) return ApiError::from(prompt.error());
+      ids = std::move(prompt->ids);
+    } else {
+      std::optional<std::string> text = TRY(string_field(body, "prompt"));
+      if (!text) return ApiError::invalid("prompt", "prompt is missing: a text, or send messages", "missing_required_parameter");
+      if (TRY(bool_field(body, "add_special_tokens")).value_or(true) && model_.chat->bos() >= 0) ids.push_back(model_.chat->bos());
+      model_.chat->tokenizer().encode(*text, ids);
+    }
+    const bool strings = TRY(bool_field(body, "return_token_strs")).value_or(false);
+    std::string out;
+    JsonWriter json(out);
+    json.begin_object().field("count", ids.size()).field("max_model_len", model_.engine->context()).key("tokens").begin_array();
+    for (int32_t id : ids) json.value(id);
+    json.end_array().key("token_strs");
+    if (strings) {
+      json.begin_array();
+      for (int32_t id : ids) json.value(model_.chat->tokenizer().token_bytes(id));
+      json.end_array();
+    } else {
+      json.null();
+    }
+    json.end_object();
+    return out;
+  }();
+  if (!answer) return reply.send(error_response(answer.error()));
+  send_json(reply, std::move(answer).value());
+}
+
+void Api::detokenize(const HttpRequest& request, HttpReply& reply) {
+  auto answer = [&]() -> ApiResult<std::string> {
+    PyJson body = TRY(parse_body(request));
+    TRY(check_model(TRY(string_field(body, "model"))));
+    std::vector<int32_t> ids = TRY(token_ids(body, model_.vocab_size));
+    std::string out;
+    JsonWriter json(out);
+    json.begin_object().field("prompt", model_.chat->tokenizer().decode(ids, true)).end_object();
+    return out;
+  }();
+  if (!answer) return reply.send(error_response(answer.error()));
+  send_json(reply, std::move(answer).value());
+}
+
+void Api::tokenizer_info(const HttpRequest&, HttpReply& reply) {
+  const Tokenizer& tokenizer = model_.chat->tokenizer();
+  std::string out;
+  JsonWriter json(out);
+  auto token = [&](const char* name, int32_t id) {
+    json.key(name);
+    if (id >= 0) json.value(tokenizer.token_bytes(id));
+    else json.null();
+  };
+  json.begin_object();
+  token("bos_token", model_.chat->bos());
+  token("eos_token", model_.stop_tokens.empty() ? -1 : model_.stop_tokens[0]);
+  token("pad_token", tokenizer.special("<pad>").value_or(-1));
+  json.field("vocab_size", model_.vocab_size).field("chat_format", model_.chat->format_name()).key("chat_template").null();
+  json.end_object();
+  send_json(reply, std::move(out));
+}
+
+}  // namespace bise

@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""Holds `bise probe structure` against the schemas of the JSON Schema Test Suite.
+
+  check.py BISE MODEL [SCHEMAS.jsonl]     MODEL: a folder or a tekken.json
+"""
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+BISE, MODEL = sys.argv[1:3]
+HERE = pathlib.Path(__file__).resolve().parent
+LINES = [json.loads(line) for line in open(sys.argv[3] if len(sys.argv) > 3 else HERE / "draft2020-12.jsonl", encoding="utf-8")]
+LEAST_SUPPORTED, LEAST_VALID = 0.60, 0.90  # of the schemas; of the valid instances of those
+
+with tempfile.TemporaryFile("w+", encoding="utf-8") as questions:
+    for line in LINES:
+        question = {"schema": line["schema"], "texts": line["valid"] + line["invalid"], "walks": 3, "max_tokens": 120}
+        questions.write(json.dumps(question) + "\n")
+    questions.seek(0)
+    done = subprocess.run([BISE, "probe", "structure", MODEL], stdin=questions, capture_output=True, text=True, check=True)
+answers = [json.loads(text) for text in done.stdout.splitlines()]
+assert len(answers) == len(LINES), (len(answers), len(LINES))
+if "not in this build" in answers[0].get("error", {}).get("message", ""):
+    print("skipped: structured output is not in this build")
+    sys.exit(77)
+
+faults, times, compile_times = [], [], []
+supported = passed = valid = finished = walks = 0
+for line, answer in zip(LINES, answers):
+    place = f"{line['file']}: {line['about']}"
+    if "error" in answer:
+        message = answer["error"]["message"]
+        if not re.search(r"failed to compile JSON schema: .{10}|is false: no value satisfies it", message):
+            faults.append(f"{place}: refused without a reason that helps: {message[:300]}")
+        continue
+    supported += 1
+    times += answer["mask_us"]
+    compile_times.append(answer["compile_us"])
+    good, bad = answer["accepted"][:len(line["valid"])], answer["accepted"][len(line["valid"]):]
+    valid += len(good)
+    passed += sum(good)
+    faults += [f"{place}: lets {text} pass" for text, accepted in zip(line["invalid"], bad) if accepted]
+    for text, ended in zip(answer["walks"], answer["finished"]):
+        walks += 1
+        if ended:
+            finished += 1
+            try:
+                json.loads(text)
+            except ValueError as error:
+                faults.append(f"{place}: random text {text!r} is no JSON: {error}")
+times.sort()
+compile_times.sort()
+share = lambda values, part: values[min(len(values) - 1, int(part * len(values)))] if values else 0  # noqa: E731
+print(f"{len(LINES)} schemas, {supported} enforced, the others refused; {passed} of {valid} valid instances pass; "
+      f"{finished} of {walks} random texts came to an end")
+print(f"{len(times)} masks: median {share(times, .5):.0f} us, P99 {share(times, .99):.0f} us, worst {times[-1]:.0f} us; "
+      f"compiling: median {share(compile_times, .5):.0f} us, worst {compile_times[-1]:.0f} us")
+if supported < LEAST_SUPPORTED * len(LINES):
+    faults.append(f"only {supported} of {len(LINES)} schemas are enforced")
+if passed < LEAST_VALID * valid:
+    faults.append(f"only {passed} of {valid} valid instances pass")
+for text in faults[:40]:
+    print("FAULT:", text)
+print(f"{len(faults)} faults")
+sys.exit(1 if faults else 0)
