@@ -64,7 +64,7 @@ def interval(good, count):
     """Wilson's 95 % interval, in percent."""
     z, p = 1.96, good / count
     centre, half = (p + z * z / (2 * count)), z * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
-    return 100 * (centre - half) / (1 + z * z / count), 100 * (centre + half) / (1 + z * z / count)
+    return max(0.0, 100 * (centre - half) / (1 + z * z / count)), 100 * (centre + half) / (1 + z * z / count)
 
 
 def main():
