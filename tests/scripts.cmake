@@ -70,6 +70,19 @@ set_tests_properties(demo.examples_print_what_the_documents_say PROPERTIES
 bise_script_test(cli.exit_codes_pipes_and_interrupts_are_as_documented
   ${CMAKE_SOURCE_DIR}/tests/app/cli_test.py $<TARGET_FILE:bise> ${CMAKE_CURRENT_SOURCE_DIR}/golden)
 
+# The demo model of our own: what it is trained on and judged by, and its prompts by the program.
+set(demo_model ${CMAKE_SOURCE_DIR}/python/demo_model)
+bise_script_test(demo_model.the_generated_cases_are_what_they_say ${demo_model}/generator_test.py)
+bise_script_test(demo_model.prompts_are_those_of_mistral_common ${demo_model}/check_prompts.py check
+  ${CMAKE_CURRENT_SOURCE_DIR}/golden/demo/prompts.json $<TARGET_FILE:bise> ${CMAKE_BINARY_DIR}/tests/demo_model)
+# Rendering, batches, optimizer, resuming: wants the packages of python/demo_model/requirements.txt, so it is a target of its own.
+set(BISE_TRAINING_PYTHON ${Python3_EXECUTABLE} CACHE STRING "Python with the packages of python/demo_model/requirements.txt")
+add_custom_target(demo_model_training_test COMMAND ${BISE_TRAINING_PYTHON} ${demo_model}/training_test.py)
+# The trained weights are not always there; skipped, and said to be, without them.
+bise_script_test(demo_model.the_shipped_model_answers_as_recorded ${demo_model}/evaluate.py $<TARGET_FILE:bise>
+  ${CMAKE_SOURCE_DIR}/models/demo --at-least ${CMAKE_SOURCE_DIR}/models/demo/accuracy.json)
+set_tests_properties(demo_model.the_shipped_model_answers_as_recorded PROPERTIES SKIP_RETURN_CODE 77)
+
 # The server over real sockets, and the clients that people use (installed by scripts/setup.sh --clients).
 bise_script_test(server.answers_and_refuses_over_real_sockets
   ${CMAKE_CURRENT_SOURCE_DIR}/server/serve_test.py $<TARGET_FILE:bise> ${CMAKE_CURRENT_SOURCE_DIR}/golden)

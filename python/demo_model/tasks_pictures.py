@@ -1,0 +1,154 @@
+"""Pictures: drawn shapes and digits. Count, colour, shape, position, relative size, digits, odd aspect ratios, two pictures."""
+from cases import Case, assistant, request, user
+from png import Canvas, SHAPES
+
+COLOURS = ("red", "green", "blue", "yellow", "black", "orange", "purple")
+ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
+UNIT = 28   # pixels of one image token's side
+# (columns, rows) of cells and the cell's side in image tokens; long strips are the odd aspect ratios
+GRIDS = [((2, 2), 2), ((2, 2), 2), ((3, 2), 2), ((2, 3), 2), ((4, 1), 2), ((1, 4), 2), ((5, 1), 2)]
+
+
+def place(columns, rows, x, y):
+    """The words for a cell, e.g. `top left`; a strip has only one direction."""
+    horizontal = {1: [""], 2: ["left", "right"], 3: list(COLUMNS)}.get(columns) or [f"place {i + 1}" for i in range(columns)]
+    vertical = {1: [""], 2: ["top", "bottom"], 3: list(ROWS)}.get(rows) or [f"place {i + 1}" for i in range(rows)]
+    return f"{vertical[y]} {horizontal[x]}".strip()
+
+
+def scene(random, most=4):
+    """(canvas, shapes in reading order): shapes of different (colour, shape), each in its own cell."""
+    (columns, rows), tokens = random.choice(GRIDS)
+    cell = tokens * UNIT
+    # a third of the pictures are not whole image tokens large: they are resized on the way in
+    cut = random.randint(1, 12) if random.random() < 0.3 else 0
+    canvas = Canvas(columns * cell - cut, rows * cell - cut, random.choice(("white", "white", "gray")))
+    count = random.randint(1, min(most, columns * rows))
+    cells = sorted(random.sample(range(columns * rows), count))
+    looks = random.sample([(c, s) for c in COLOURS for s in SHAPES], count)
+    shapes = []
+    for index, (colour, name) in zip(cells, looks):
+        x, y, size = index % columns, index // columns, random.choice(("small", "large"))
+        radius = random.randint(9, 11) if size == "small" else random.randint(18, 21)
+        slack = max(0, cell // 2 - radius - 6)
+        canvas.shape(name, colour, x * cell + cell // 2 + random.randint(-slack, slack) // 2 - cut // 2,
+                     y * cell + cell // 2 + random.randint(-slack, slack) // 2 - cut // 2, radius)
+        shapes.append({"shape": name, "colour": colour, "size": size, "place": place(columns, rows, x, y), "x": x, "y": y})
+    return canvas, shapes
+
+
+def only(shapes, key):
+    """Shapes whose value of `key` no other shape has."""
+    values = [s[key] for s in shapes]
+    return [s for s in shapes if values.count(s[key]) == 1]
+
+
+def describe(shapes):
+    return ", ".join(f"{s['size']} {s['colour']} {s['shape']} {s['place']}" for s in shapes)
+
+
+def question(random, shapes):
+    """(question, answer) about one scene, or None when it does not fit the drawn kind."""
+    kind = random.choice(("count", "count_shape", "colour", "colour", "shape", "shape", "place", "place_shape", "size", "which_size",
+                          "side", "at", "describe"))
+    one = random.choice(shapes)
+    if kind == "count":
+        return "How many shapes are there?", str(len(shapes))
+    if kind == "count_shape":
+        name = random.choice(SHAPES)
+        return f"How many {name}{'es' if name == 'cross' else 's'} are there?", str(sum(s["shape"] == name for s in shapes))
+    if kind == "colour" and one in only(shapes, "shape"):
+        return f"What colour is the {one['shape']}?", one["colour"]
+    if kind == "shape" and one in only(shapes, "colour"):
+        return f"What shape is {one['colour']}?", one["shape"]
+    if kind == "place":
+        return f"Where is the {one['colour']} {one['shape']}?", one["place"]
+    if kind == "place_shape" and one in only(shapes, "shape"):
+        return f"Where is the {one['shape']}?", one["place"]
+    if kind == "at":
+        return f"What is {one['place'] if one['place'].startswith('place') else 'at the ' + one['place']}?", f"{one['colour']} {one['shape']}"
+    if kind == "size":
+        return f"Is the {one['colour']} {one['shape']} small or large?", one["size"]
+    if kind == "describe":
+        return "Describe the picture.", describe(shapes)
+    if len(shapes) >= 2:
+        a, b = random.sample(shapes, 2)
+        name_a, name_b = f"{a['colour']} {a['shape']}", f"{b['colour']} {b['shape']}"
+        if kind == "which_size" and a["size"] != b["size"]:
+            return f"Which is larger, the {name_a} or the {name_b}?", name_a if a["size"] == "large" else name_b
+        if kind == "side" and a["x"] != b["x"]:
+            return f"Is the {name_a} left or right of the {name_b}?", "left" if a["x"] < b["x"] else "right"
+    return None
+
+
+def ask(random, shapes, first=()):
+    while True:
+        made = question(random, shapes)
+        if made and made not in first:
+            return made
+
+
+def picture(canvas):
+    return {"type": "image_url", "image_url": {"url": canvas.url()}}
+
+
+def conversation(random, pictures, turns):
+    """The pictures with the first question, then the other questions."""
+    effort = "high" if random.random() < 0.1 else "none"
+    reasoning = "I look at the picture." if effort == "high" else ""
+    messages = []
+    for i, (text, answer) in enumerate(turns):
+        content = [picture(p) for p in pictures] + [{"type": "text", "text": text}] if i == 0 else text
+        messages.append(user(content))
+        if i + 1 < len(turns):
+            messages.append(assistant(answer, reasoning))
+    return Case("", request(messages, effort), turns[-1][1], reasoning)
+
+
+def shapes(random):
+    canvas, found = scene(random)
+    turns = []
+    for _ in range(random.choice((1, 4, 6, 8))):
+        turns.append(ask(random, found))
+    return conversation(random, [canvas], turns)
+
+
+def digits(random):
+    """One to four digits, in a row on a fitting canvas."""
+    count, scale = random.choice((1, 2, 2, 3, 3, 4)), random.choice((4, 5, 6))
+    width, height = UNIT * -(-(count * 6 * scale + 8) // UNIT), UNIT * 2
+    canvas = Canvas(width, height, random.choice(("white", "gray", "yellow")))
+    colour = random.choice(("black", "blue", "red"))
+    value = [random.randrange(10) for _ in range(count)]
+    left = random.randint(3, max(3, width - count * 6 * scale - 1))
+    top = random.randint(2, height - 7 * scale - 2)
+    for i, digit in enumerate(value):
+        canvas.digit(digit, colour, left + i * 6 * scale, top, scale)
+    turns = [(random.choice(("What number is written here?", "Read the number.", "Which number do you see?")), "".join(map(str, value)))]
+    if random.random() < 0.4:
+        turns.insert(random.randint(0, 1), ("What colour are the digits?", colour))
+    return conversation(random, [canvas], turns)
+
+
+def two(random):
+    (a, first), (b, second) = scene(random, 3), scene(random, 3)
+    turns = []
+    for _ in range(random.choice((1, 3, 5))):
+        kind = random.randrange(4)
+        if kind == 0 and len(first) != len(second):
+            turns.append(("Which picture has more shapes?", "the first" if len(first) > len(second) else "the second"))
+        elif kind == 1:
+            colour = random.choice(COLOURS)
+            inside = [any(s["colour"] == colour for s in p) for p in (first, second)]
+            turns.append((f"Which picture has something {colour}?", ["neither", "the first", "the second", "both"][inside[0] + 2 * inside[1]]))
+        elif kind == 2:
+            name = random.choice(SHAPES)
+            inside = [any(s["shape"] == name for s in p) for p in (first, second)]
+            turns.append((f"Which picture has a {name}?", ["neither", "the first", "the second", "both"][inside[0] + 2 * inside[1]]))
+        else:
+            n = random.randrange(2)
+            turns.append((f"Describe the {('first', 'second')[n]} picture.", describe((first, second)[n])))
+    return conversation(random, [a, b], turns)
+
+
+TASKS = {"picture": shapes, "picture_digits": digits, "picture_two": two}

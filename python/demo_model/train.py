@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+"""Trains the demo model; stop it at any time, start it again with the same command and it goes on.
+
+    train.py DIR [--hours H] [--until-step N] [--threads N] ...
+
+DIR gets tekken.json, checkpoint.pt (written whole, then renamed) and log.jsonl (loss by task, exact answers by task on held-out
+cases, tokens, seconds).
+"""
+import argparse
+import collections
+import json
+import os
+import signal
+import time
+
+import torch
+
+import architecture
+import batches
+import cases
+import vocabulary
+from optimizer import Optimizer
+from render import Renderer
+
+TRAIN_SEED, HELD_OUT_SEED = 1, 900001
+
+
+def options():
+    p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    p.add_argument("dir")
+    p.add_argument("--hours", type=float, default=1e9, help="stop after this many hours of this run")
+    p.add_argument("--until-step", type=int, default=1 << 60)
+    p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--budget", type=int, default=6000, help="tokens of a step")
+    p.add_argument("--micro", type=int, default=4096, help="padded tokens of one pass")
+    p.add_argument("--muon-rate", type=float, default=4e-3)
+    p.add_argument("--adam-rate", type=float, default=3e-3)
+    p.add_argument("--warm-up", type=int, default=100, help="steps")
+    p.add_argument("--decay-from", type=int, default=1 << 60, help="step from which the rates fall to a tenth at --until-step")
+    p.add_argument("--average", type=float, default=0.998, help="decay of the running average of weights")
+    p.add_argument("--shares", default="", help="task=share,... instead of the built-in ones")
+    p.add_argument("--long-from", type=int, default=1 << 60, help="step from which long documents are drawn too")
+    p.add_argument("--checkpoint-minutes", type=float, default=10)
+    p.add_argument("--evaluate-steps", type=int, default=200)
+    p.add_argument("--evaluate-cases", type=int, default=24)
+    return p.parse_args()
+
+
+def rate(step, o):
+    warm = min(1.0, (step + 1) / o.warm_up)
+    if step < o.decay_from:
+        return warm
+    return warm * max(0.05, 1 - 0.95 * (step - o.decay_from) / max(1, o.until_step - o.decay_from))
+
+
+def shares_at(step, o):
+    shares = dict(batches.SHARES)
+    if step >= o.long_from:
+        shares |= batches.LONG
+    for item in filter(None, o.shares.split(",")):
+        name, share = item.split("=")
+        shares[name] = float(share)
+    return {k: v for k, v in shares.items() if v > 0}
+
+
+def train_step(model, samples, o):
+    """Adds the gradients of one step; returns {task: [sum of losses, places]}."""
+    total = sum(sum(s.weights) for s in samples)
+    by_task = collections.defaultdict(lambda: [0.0, 0])
+    for batch in batches.micro_batches(samples, o.micro):
+        logits, targets, weights, owner = batches.forward(model, batch)
+        losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+        ((losses * weights).sum() / total).backward()
+        losses = losses.detach()
+        for n, s in enumerate(batch):
+            mine = losses[owner == n]
+            by_task[s.task][0] += float(mine.sum())
+            by_task[s.task][1] += len(mine)
+    return by_task
+
+
+@torch.no_grad()
+def exact(model, renderer, tasks, names, count, micro=4096):
+    """{task: share of held-out cases whose every answer token is the most likely one}. With the right answer given as context
+    this is the share of cases that greedy generation answers token by token as expected."""
+    model.eval()
+    out = {}
+    for name in names:
+        samples = [batches.Sample(cases.make(name, HELD_OUT_SEED, i, tasks), renderer) for i in range(count)]
+        for s in samples:   # the last turn only
+            i = len(s.learnt) - 1
+            while s.learnt[i]:
+                i -= 1
+            s.weights[:i + 1] = [0.0] * (i + 1)
+        good = 0
+        for batch in batches.micro_batches(samples, micro):
+            logits, targets, _, owner = batches.forward(model, batch)
+            wrong = set(owner[logits.argmax(-1) != targets].tolist())
+            good += len(batch) - len(wrong)
+        out[name] = round(good / count, 3)
+    model.train()
+    return out
+
+
+class Run:
+    """Weights, their average, the optimizer, and how far we are."""
+
+    def __init__(self, directory):
+        self.directory, self.step, self.tokens, self.seconds = directory, 0, 0, 0.0
+        os.makedirs(directory, exist_ok=True)
+        if not os.path.exists(f"{directory}/tekken.json"):
+            vocabulary.write(f"{directory}/tekken.json")
+        self.model = architecture.build()
+        self.average = architecture.build()
+        self.optimizer = Optimizer(self.model)
+        self.path = f"{directory}/checkpoint.pt"
+        if os.path.exists(self.path):
+            self.load()
+
+    def save(self):
+        state = {"model": self.model.state_dict(), "average": self.average.state_dict(), "optimizer": self.optimizer.state_dict(),
+                 "step": self.step, "tokens": self.tokens, "seconds": self.seconds}
+        torch.save(state, self.path + ".part")
+        os.replace(self.path + ".part", self.path)
+
+    def load(self):
+        state = torch.load(self.path, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
+
+    @torch.no_grad()
+    def update_average(self, decay):
+        decay = min(decay, (1 + self.step) / (10 + self.step))
+        for a, p in zip(self.average.parameters(), self.model.parameters()):
+            a.lerp_(p, 1 - decay)
+
+    def log(self, **row):
+        row = {"step": self.step, "tokens": self.tokens, "minutes": round(self.seconds / 60, 1), **row}
+        with open(f"{self.directory}/log.jsonl", "a", encoding="utf-8") as f:
+            f.write(json.dumps(row) + "\n")
+        print(json.dumps(row), flush=True)
+
+
+def main():
+    o = options()
+    torch.set_num_threads(o.threads)
+    torch.set_flush_denormal(True)
+    run = Run(o.dir)
+    renderer, tasks = Renderer(f"{o.dir}/tekken.json"), cases.registry()
+    run.log(started=True, parameters=sum(p.numel() for p in run.model.parameters()))
+    start = saved = time.time()
+    stop = []   # a signal ends the run after the step, with a checkpoint
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.append(1))
+    losses = collections.defaultdict(lambda: [0.0, 0])
+    run.model.train()
+    while not stop and run.step < o.until_step and time.time() - start < o.hours * 3600:
+        began = time.time()
+        shares = shares_at(run.step, o)
+        samples = batches.samples_of_step(TRAIN_SEED, run.step, shares, o.budget, renderer, tasks)
+        for task, (total, count) in train_step(run.model, samples, o).items():
+            losses[task][0] += total
+            losses[task][1] += count
+        torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
+        scale = rate(run.step, o)
+        run.optimizer.step(o.muon_rate * scale, o.adam_rate * scale)
+        run.update_average(o.average)
+        run.step += 1
+        run.tokens += sum(len(s.ids) for s in samples)
+        run.seconds += time.time() - began
+        if run.step % 25 == 0:
+            run.log(loss={k: round(v[0] / max(1, v[1]), 3) for k, v in sorted(losses.items())})
+            losses.clear()
+        if run.step % o.evaluate_steps == 0:
+            run.log(exact=exact(run.average, renderer, tasks, [t for t in shares if t not in batches.SLOW], o.evaluate_cases))
+        if time.time() - saved > o.checkpoint_minutes * 60:
+            run.save()
+            saved = time.time()
+    run.save()
+    run.log(stopped=True)
+
+
+if __name__ == "__main__":
+    main()

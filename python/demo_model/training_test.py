@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+"""Rendering, batching, optimizer and resuming: python training_test.py (needs requirements.txt; about a minute)."""
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import torch
+
+import batches
+import cases
+import optimizer
+import render
+import vocabulary
+
+FOLDER = tempfile.mkdtemp()
+vocabulary.write(f"{FOLDER}/tekken.json")
+RENDERER, TASKS = render.Renderer(f"{FOLDER}/tekken.json"), cases.registry()
+
+
+def some(count=6):
+    return [cases.make(t, 11, i, TASKS) for t in TASKS if t not in ("recall_8k", "recall_16k") for i in range(count)]
+
+
+class Rendering(unittest.TestCase):
+    def test_prompt_and_answer_begin_with_the_prompt_and_only_the_answer_follows(self):
+        for case in some():
+            prompt, _ = RENDERER.prompt(case)
+            whole, learnt, _ = RENDERER.whole(case)
+            self.assertEqual(whole[:len(prompt)], prompt)
+            self.assertTrue(all(learnt[len(prompt):]))
+            self.assertFalse(learnt[len(prompt) - 1])
+            self.assertEqual(whole[-1], render.EOS)
+
+    def test_every_assistant_turn_is_learnt_and_nothing_else(self):
+        for case in some():
+            whole, learnt, _ = RENDERER.whole(case)
+            turns = sum(m["role"] == "assistant" for m in case.request["messages"]) + 1
+            ends = [i for i, t in enumerate(whole) if t == render.EOS]
+            self.assertEqual(len(ends), turns)
+            self.assertTrue(all(learnt[i] for i in ends))
+            self.assertAlmostEqual(sum(batches.turn_weights(learnt)),
+                                   sum(n ** 0.5 for n in turn_lengths(learnt)), places=6)
+
+    def test_a_prompt_has_a_place_for_every_row_of_its_pictures(self):
+        for case in some():
+            ids, images = RENDERER.prompt(case)
+            self.assertEqual(ids.count(10), sum(i.shape[1] * i.shape[2] // 784 for i in images))
+
+
+def turn_lengths(learnt):
+    out, run = [], 0
+    for x in learnt + [False]:
+        if x:
+            run += 1
+        elif run:
+            out.append(run)
+            run = 0
+    return out
+
+
+class Batching(unittest.TestCase):
+    def test_jumped_positions_rise_and_stay_below_the_context(self):
+        rng = random.Random(3)
+        for _ in range(300):
+            length = rng.randrange(1, 600)
+            positions = batches.jumped(length, rng)
+            self.assertEqual(len(positions), length)
+            self.assertEqual(positions, sorted(set(positions)))
+            self.assertLess(positions[-1], 16384)
+
+    def test_a_step_has_the_same_samples_again_and_micro_batches_lose_none(self):
+        first, again = (batches.samples_of_step(1, 5, batches.SHARES, 2000, RENDERER, TASKS) for _ in range(2))
+        self.assertEqual([s.ids for s in first], [s.ids for s in again])
+        split = [s for b in batches.micro_batches(first, 600) for s in b]
+        self.assertEqual(sorted(s.ids for s in split), sorted(s.ids for s in first))
+
+    def test_the_logits_of_a_padded_batch_are_those_of_each_sample_alone(self):
+        import architecture
+        model = architecture.build().eval()
+        samples = [batches.Sample(cases.make(t, 12, 0, TASKS), RENDERER) for t in ("who", "picture", "picture_two", "sum_think")]
+        with torch.no_grad():
+            together, _, _, owner = batches.forward(model, samples)
+            for n, s in enumerate(samples):
+                alone, _, _, _ = batches.forward(model, [s])
+                torch.testing.assert_close(together[owner == n], alone, atol=2e-5, rtol=1e-4)
+
+
+class Training(unittest.TestCase):
+    def test_an_orthogonal_update_has_singular_values_near_one(self):
+        g = torch.randn(3, 64, 160, generator=torch.Generator().manual_seed(1))
+        values = torch.linalg.svdvals(optimizer.orthogonal(g))
+        self.assertGreater(float(values.min()), 0.5)
+        self.assertLess(float(values.max()), 1.3)
+
+    def test_a_stopped_and_resumed_run_ends_with_the_same_weights(self):
+        here = os.path.dirname(os.path.abspath(__file__))
+        ends = []
+        for name, stops in (("straight", (3,)), ("resumed", (1, 3))):
+            for stop in stops:
+                subprocess.run([sys.executable, f"{here}/train.py", f"{FOLDER}/{name}", "--until-step", str(stop), "--budget", "300"],
+                               check=True, capture_output=True)
+            ends.append(torch.load(f"{FOLDER}/{name}/checkpoint.pt", weights_only=True))
+        self.assertEqual(ends[0]["tokens"], ends[1]["tokens"])
+        for key, value in ends[0]["average"].items():
+            torch.testing.assert_close(value, ends[1]["average"][key], atol=1e-6, rtol=1e-5)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    unittest.main()
