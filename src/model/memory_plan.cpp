@@ -15,8 +15,8 @@ constexpr uint64_t kMaxRing = 1024 * kMiB;
 constexpr uint64_t kPiecesInRing = 6;
 // What a context is given when the user named none and memory is short.
 constexpr int64_t kSmallContext = 4096;
-// Tables of the allocator, thread stacks, the pages between things.
-uint64_t margin_of(uint64_t ceiling) { return 4 * kMiB + ceiling / 64; }
+// Tables of the allocator, thread stacks, pages of the program that nobody has used yet.
+uint64_t margin_of(uint64_t ceiling) { return 6 * kMiB + ceiling / 64; }
 
 struct Sizes {
   uint64_t memory = 0, side = 0, piece = 0;
