@@ -18,6 +18,9 @@ import tempfile
 import time
 import unittest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "python"))
+from sanitized import is_sanitized  # noqa: E402
+
 BISE, GOLDEN = sys.argv[1], pathlib.Path(sys.argv[2])
 MODEL = GOLDEN / "model/ckpt/medium/hf-bf16"
 TEKKEN = MODEL / "tekken.json"
@@ -292,18 +295,7 @@ class Bench(Case):
 
 
 # Sanitizers keep memory of their own, of which a ceiling knows nothing.
-def is_sanitized():
-    # In pieces: a child that is started counts the peak of this process as its own (see Memory.run_with).
-    tail = b""
-    with open(BISE, "rb") as file:
-        while piece := file.read(1 << 20):
-            if any(mark in tail + piece for mark in (b"__asan_init", b"__tsan_init")):
-                return True
-            tail = piece[-16:]
-    return False
-
-
-SANITIZED = is_sanitized()
+SANITIZED = is_sanitized(BISE)
 
 
 @unittest.skipIf(SANITIZED, "a build with sanitizers has no ceiling to hold")

@@ -24,6 +24,18 @@ struct UnpackedQuads {
   }
 };
 
+// Where the sums of the tokens are: in registers, or in memory, which then is read late.
+struct HeldSums {
+  F* sum;
+  F get(int t) const { return sum[t]; }
+  void set(int t, F value) const { sum[t] = value; }
+};
+struct StoredSums {
+  float* sum;
+  F get(int t) const { return f_load(sum + t * kTileRows); }
+  void set(int t, F value) const { f_store(sum + t * kTileRows, value); }
+};
+
 // Adds the products of half a block (quads 4 * kHalf to 4 * kHalf + 3) to sum[t]. `narrow` carries
 // sums that may be too small for more products; it is flushed when they are full or when `kFlush`.
 template <IntCodes kCodes, int kTokens, int kHalf, bool kFlush, class Quads>
@@ -47,10 +59,10 @@ inline void half_block_sums(Quads quads, const int8_t* const* x, D* narrow, I* s
   for_each_index<4 * kHalf, 4 * kHalf + 4>(step);
 }
 
-// sum[t] += one block of the tile times block `b` of token t. `scales`: the block's own.
-template <IntCodes kCodes, BlockScales kScales, int kTokens, class Quads>
+// sums.get(t) += one block of the tile times block `b` of token t. `scales`: the block's own.
+template <IntCodes kCodes, BlockScales kScales, int kTokens, class Quads, class Sums>
 inline void add_block(const IntTile& layout, GroupFactors f, Quads quads, const uint8_t* scales,
-                      const QuantizedRow* x, int64_t b, F* sum) {
+                      const QuantizedRow* x, int64_t b, Sums sums) {
   constexpr bool kHalves = has_halves(kScales);
   const int8_t* codes[kTokens];
   I low[kTokens], high[kTokens];
@@ -68,20 +80,21 @@ inline void add_block(const IntTile& layout, GroupFactors f, Quads quads, const 
     f.m = f_mul(f.m, f_from_i(i_from_u8(scales + kTileRows)));
   }
   for (int t = 0; t < kTokens; ++t) {
-    const int32_t* sums = x[t].sums + 2 * b;
+    const int32_t* code_sums = x[t].sums + 2 * b;
+    F sum = sums.get(t);
     const F scale = f_set1(x[t].scales[b]);
     if constexpr (kHalves) {
       if (layout.offset != 0) {
-        low[t] = i_sub(low[t], i_set1(layout.offset * sums[0]));
-        high[t] = i_sub(high[t], i_set1(layout.offset * sums[1]));
+        low[t] = i_sub(low[t], i_set1(layout.offset * code_sums[0]));
+        high[t] = i_sub(high[t], i_set1(layout.offset * code_sums[1]));
       }
     } else if (layout.offset != 0) {
-      low[t] = i_sub(low[t], i_set1(layout.offset * (sums[0] + sums[1])));
+      low[t] = i_sub(low[t], i_set1(layout.offset * (code_sums[0] + code_sums[1])));
     }
     if constexpr (kScales == BlockScales::e4m3_halves) {
       const F first = f_mul(f_from_i(low[t]), f_from_e4m3_256th(scales));
       const F both = f_fma(f_from_i(high[t]), f_from_e4m3_256th(scales + kTileRows), first);
-      sum[t] = f_fma(both, f_mul(f.d, scale), sum[t]);
+      sums.set(t, f_fma(both, f_mul(f.d, scale), sum));
       continue;
     }
     I dot = low[t];
@@ -91,14 +104,15 @@ inline void add_block(const IntTile& layout, GroupFactors f, Quads quads, const 
     }
     if constexpr (kScales == BlockScales::u4_halves) {
       dot = i_add(i_mul(low[t], i_low_nibbles(scales)), i_mul(high[t], i_low_nibbles(scales + kTileRows)));
-      const I minima = i_add(i_mul(i_high_nibbles(scales), i_set1(sums[0])),
-                             i_mul(i_high_nibbles(scales + kTileRows), i_set1(sums[1])));
-      sum[t] = f_fma(f_from_i(minima), f_mul(f.m, scale), sum[t]);
+      const I minima = i_add(i_mul(i_high_nibbles(scales), i_set1(code_sums[0])),
+                             i_mul(i_high_nibbles(scales + kTileRows), i_set1(code_sums[1])));
+      sum = f_fma(f_from_i(minima), f_mul(f.m, scale), sum);
     }
-    sum[t] = f_fma(f_from_i(dot), f_mul(f.d, scale), sum[t]);
+    sum = f_fma(f_from_i(dot), f_mul(f.d, scale), sum);
     if constexpr (kScales == BlockScales::none || kScales == BlockScales::u8_min) {
-      if (layout.minimum != Minimum::none) sum[t] = f_fma(f.m, f_set1(x[t].scaled_sums[b]), sum[t]);
+      if (layout.minimum != Minimum::none) sum = f_fma(f.m, f_set1(x[t].scaled_sums[b]), sum);
     }
+    sums.set(t, sum);
   }
 }
 
@@ -127,7 +141,7 @@ void int_tile_few(const IntTile& layout, const uint8_t* tile, int64_t columns, c
   for (int t = 0; t < kTokens; ++t) sum[t] = f_set1(0.0f);
   each_block<kCodes, kScales>(layout, tile, columns, [&](int64_t b, GroupFactors f, const uint8_t* block) {
     add_block<kCodes, kScales, kTokens>(layout, f, PackedQuads<kCodes>{block + block_scale_bytes(kScales)}, block,
-                                        x, b, sum);
+                                        x, b, HeldSums{sum});
   });
   for (int t = 0; t < kTokens; ++t) f_store(out + t * kTileRows, sum[t]);
 }
@@ -144,12 +158,11 @@ void int_tile_many(const IntTile& layout, const uint8_t* tile, int64_t columns, 
       b_store(bytes + kQuad * 64, unpack_quad<kCodes, kQuad>(block + block_scale_bytes(kScales)));
     };
     for_each_index<0, 8>(unpack);
+    // Compilers else keep what they have just stored in registers, of which there are too few, and move it about.
+    asm volatile("" : : "r"(bytes) : "memory");
     in_groups(num_tokens, [&]<int kTokens>(int first) {
-      float* at = out + first * kTileRows;
-      F sum[kTokens];
-      for (int t = 0; t < kTokens; ++t) sum[t] = f_load(at + t * kTileRows);
-      add_block<kCodes, kScales, kTokens>(layout, f, UnpackedQuads{bytes}, block, x + first, b, sum);
-      for (int t = 0; t < kTokens; ++t) f_store(at + t * kTileRows, sum[t]);
+      add_block<kCodes, kScales, kTokens>(layout, f, UnpackedQuads{bytes}, block, x + first, b,
+                                          StoredSums{out + first * kTileRows});
     });
   });
 }
