@@ -55,6 +55,9 @@ size_t HttpRequestReader::take(std::string_view bytes) {
     }
     std::string_view rest = bytes.substr(taken);
     if (rest.empty()) break;
+    // A chunked body ends with five bytes at least, and Beast asserts that it is shown so many of a last chunk.
+    constexpr size_t kLastChunk = 5;
+    if (state_ == State::body && parser_->chunked() && rest.front() == '0' && rest.size() < kLastChunk) break;
     begun_ = true;
     boost::system::error_code error;
     const size_t used = parser_->put(boost::asio::buffer(rest.data(), rest.size()), error);
