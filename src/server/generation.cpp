@@ -199,13 +199,7 @@ void Generation::add_events(Choice& choice, std::vector<ChatEvent> events, std::
       if (!choice.ending) stop_early(choice, out);
       return;
     }
-    std::string held;
-    choice.stops.flush(held);
-    if (!held.empty()) {
-      OutputDelta content;
-      content.text = std::move(held);
-      emit(choice, std::move(content), out);
-    }
+    emit_held(choice, out);
     OutputDelta delta;
     delta.call_index = event.call_index;
     delta.text = std::move(event.text);
@@ -235,6 +229,13 @@ void Generation::add_content(Choice& choice, std::string_view text, std::vector<
   if (choice.stops.found() && !choice.ending) stop_early(choice, out);
 }
 
+// What was kept back because a stop string might have begun in it.
+void Generation::emit_held(Choice& choice, std::vector<OutputDelta>& out) {
+  OutputDelta content;
+  choice.stops.flush(content.text);
+  if (!content.text.empty()) emit(choice, std::move(content), out);
+}
+
 void Generation::emit(Choice& choice, OutputDelta delta, std::vector<OutputDelta>& out) {
   delta.choice = choice.index;
   delta.tokens = std::move(choice.pending);
@@ -258,13 +259,7 @@ void Generation::end_choice(Choice& choice, const std::string& reason, std::vect
   } else if (!found_stop) {
     add_content(choice, choice.detokenizer->flush(), out);
   }
-  std::string held;
-  choice.stops.flush(held);
-  if (!held.empty()) {
-    OutputDelta content;
-    content.text = std::move(held);
-    emit(choice, std::move(content), out);
-  }
+  emit_held(choice, out);
   choice.ended = true;
   --open_choices_;
   OutputDelta finish;

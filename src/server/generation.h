@@ -91,6 +91,7 @@ class Generation {
   void add_events(Choice& choice, std::vector<ChatEvent> events, std::vector<OutputDelta>& out);
   void add_content(Choice& choice, std::string_view text, std::vector<OutputDelta>& out);
   void emit(Choice& choice, OutputDelta delta, std::vector<OutputDelta>& out);
+  void emit_held(Choice& choice, std::vector<OutputDelta>& out);
   void end_choice(Choice& choice, const std::string& reason, std::vector<OutputDelta>& out);
   void stop_early(Choice& choice, std::vector<OutputDelta>& out);
 

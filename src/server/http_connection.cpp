@@ -337,7 +337,8 @@ void HttpConnection::judge() {
   if (reader_->expects_continue() && expected > 0) enqueue("HTTP/1.1 100 Continue\r\n\r\n", false);
 }
 
-void HttpConnection::handle() {
+// A request is there whose answer comes next.
+void HttpConnection::begin_answer() {
   read_deadline_.reset();
   phase_ = Phase::handling;
   {
@@ -348,6 +349,10 @@ void HttpConnection::handle() {
   }
   exchange_counted_ = true;
   core_.active_requests.fetch_add(1);
+}
+
+void HttpConnection::handle() {
+  begin_answer();
   keep_alive_ = keep_alive_ && !core_.draining;
   const std::string& method = reader_->request().method;
   if (method == "GET" || method == "HEAD") return run_handler();
@@ -387,16 +392,7 @@ void HttpConnection::send_now(HttpResponse response) {
   HttpRequest& request = reader_->request();
   if (request.id.empty()) request.id = new_request_id();
   if (phase_ == Phase::idle) request_start_ = Clock::now();
-  read_deadline_.reset();
-  phase_ = Phase::handling;
-  {
-    std::lock_guard lock(mutex_);
-    reply_finished_ = false;
-    bytes_out_ = 0;
-    status_ = 0;
-  }
-  exchange_counted_ = true;
-  core_.active_requests.fetch_add(1);
+  begin_answer();
   ConnectionReply(shared_from_this(), request, keep_alive_, reader_->is_http10(), false).send(std::move(response));
 }
 

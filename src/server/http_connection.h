@@ -64,6 +64,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void on_read(boost::system::error_code error, size_t size);
   void process();
   void judge();
+  void begin_answer();
   void handle();
   void run_handler();
   void refuse(int status, const std::string& message);
