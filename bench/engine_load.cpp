@@ -3,8 +3,11 @@
 //   engine_load MODEL [--threads N] [CASE...]     MODEL as for `bise run`; all cases when none is named
 //
 //   itl       inter-token time of one stream: alone, and while prompts of 8,000 tokens arrive
-//   cache     time to read a prompt: without and with the cache (0 % hits), and with 4,096 tokens hit
+//   cache     time to read a prompt: without and with the cache (0 % hits)
+//   hit       64 new tokens: alone, behind 4,096 that the cache holds, and behind the same in one long prompt
 //   batch     tokens/s of 1, 8 and 32 streams, and the share of a step outside of the forward pass
+//   read-on, read-off   reads one prompt, with and without the cache, and measures nothing: for a tool that
+//             counts instructions (`valgrind --tool=callgrind`, with --threads 1). Only when named
 //   fair      time to first token of a polite tenant: alone, and beside one that floods
 #include <algorithm>
 #include <cstdio>
@@ -101,36 +104,63 @@ struct Load {
     auto plain = engine(options);
     options.prefix_cache = true;
     auto cached = engine(options);
-    std::vector<double> without, with, hit, alone;
+    std::vector<double> without, with;
     for (int round = 0; round < 9; ++round) {
       NewSequence one = prompt(1024, 1), two = prompt(1024, 1);
       if (round % 2 == 0) without.push_back(first_token_ms(*plain, one));
       with.push_back(first_token_ms(*cached, two));
       if (round % 2 == 1) without.push_back(first_token_ms(*plain, one));
     }
-    NewSequence shared = prompt(4096, 1);
-    first_token_ms(*cached, shared);
-    for (int round = 0; round < 9; ++round) {
-      NewSequence tail = prompt(256, 1), turn = shared;
-      alone.push_back(first_token_ms(*plain, tail));
-      turn.ids.insert(turn.ids.end(), tail.ids.begin(), tail.ids.end());
-      hit.push_back(first_token_ms(*cached, turn));
-    }
-    std::printf(
-        "{\"case\": \"cache\", \"off_ms\": %.1f, \"on_ms\": %.1f, \"on_over_off\": %.4f, "
-        "\"hit_4096_and_256_ms\": %.1f, \"new_256_alone_ms\": %.1f, \"hit_over_alone\": %.3f}\n",
-        quantile(without, 0.5), quantile(with, 0.5), quantile(with, 0.5) / quantile(without, 0.5),
-        quantile(hit, 0.5), quantile(alone, 0.5), quantile(hit, 0.5) / quantile(alone, 0.5));
+    std::printf("{\"case\": \"cache\", \"off_ms\": %.1f, \"on_ms\": %.1f, \"on_over_off\": %.4f}\n", quantile(without, 0.5),
+                quantile(with, 0.5), quantile(with, 0.5) / quantile(without, 0.5));
   }
 
-  void batch(int32_t streams, double temperature) {
+  // The new tokens alone have nothing to look back on. What the cache costs shows beside the step that
+  // reads the same tokens at the end of a long prompt.
+  void hit() {
+    EngineOptions options;
+    options.prefix_cache = false;
+    auto plain = engine(options);
+    options.prefix_cache = true;
+    auto cached = engine(options);
+    const NewSequence shared = prompt(8 * options.max_step_tokens, 1);
+    const double cold = first_token_ms(*cached, shared);
+    std::vector<double> hits, alone, behind;
+    for (int round = 0; round < 9; ++round) {
+      NewSequence tail = prompt(64, 1), turn = shared;
+      turn.ids.insert(turn.ids.end(), tail.ids.begin(), tail.ids.end());
+      alone.push_back(first_token_ms(*plain, tail));
+      hits.push_back(first_token_ms(*cached, turn));
+      if (round > 1) continue;
+      const SequenceId id = plain->submit(std::move(turn)).value();
+      EngineClock::time_point last;
+      for (bool done = false; !done;) {
+        last = EngineClock::now();
+        for (const SequenceEvent& event : plain->step()) done |= event.sequence == id && event.finish != FinishReason::none;
+      }
+      behind.push_back(ms_since(last));
+    }
+    std::printf(
+        "{\"case\": \"hit\", \"cold_4096_ms\": %.0f, \"hit_ms\": %.1f, \"alone_ms\": %.1f, \"behind_ms\": %.1f, "
+        "\"hit_over_alone\": %.3f, \"hit_over_behind\": %.3f}\n",
+        cold, quantile(hits, 0.0), quantile(alone, 0.0), quantile(behind, 0.0), quantile(hits, 0.0) / quantile(alone, 0.0),
+        quantile(hits, 0.0) / quantile(behind, 0.0));
+  }
+
+  void read(bool prefix_cache) {
+    EngineOptions options;
+    options.prefix_cache = prefix_cache;
+    first_token_ms(*engine(options), prompt(256, 1));
+  }
+
+  void batch(int32_t streams, double temperature, double top_p) {
     EngineOptions options;
     options.max_sequences = 32;
     auto e = engine(options);
     for (int32_t i = 0; i < streams; ++i) {
       NewSequence sequence = prompt(32, 400);
       sequence.params.temperature = temperature;
-      sequence.params.top_p = temperature > 0 ? 0.95 : 1.0;
+      sequence.params.top_p = top_p;
       if (!e->submit(std::move(sequence))) return;
     }
     int tokens = 0;
@@ -146,9 +176,9 @@ struct Load {
     const double step = after.step_seconds.sum - before.step_seconds.sum;
     const double forward = after.forward_seconds.sum - before.forward_seconds.sum;
     std::printf(
-        "{\"case\": \"batch\", \"streams\": %d, \"temperature\": %g, \"tokens_per_s\": %.1f, "
+        "{\"case\": \"batch\", \"streams\": %d, \"temperature\": %g, \"top_p\": %g, \"tokens_per_s\": %.1f, "
         "\"step_ms\": %.2f, \"outside_forward_share\": %.4f}\n",
-        streams, temperature, tokens / seconds, 1e3 * step / steps, (step - forward) / step);
+        streams, temperature, top_p, tokens / seconds, 1e3 * step / steps, (step - forward) / step);
   }
 
   void fair() {
@@ -215,9 +245,13 @@ int run(int argc, char** argv) {
   auto wanted = [&cases](const char* c) { return cases.empty() || cases.count(c) > 0; };
   if (wanted("itl")) load.itl(2.0);
   if (wanted("cache")) load.cache();
+  if (wanted("hit")) load.hit();
+  if (cases.count("read-on") > 0) load.read(true);
+  if (cases.count("read-off") > 0) load.read(false);
   if (wanted("batch")) {
-    for (int32_t streams : {1, 8, 32}) load.batch(streams, 0.0);
-    load.batch(32, 0.7);
+    for (int32_t streams : {1, 8, 32}) load.batch(streams, 0.0, 1.0);
+    load.batch(32, 1.0, 1.0);
+    load.batch(32, 0.7, 0.95);
   }
   if (wanted("fair")) load.fair();
   return 0;

@@ -63,7 +63,7 @@ Result<MainFormat> main_format(const Checkpoint& checkpoint, const ModelConfig& 
 
 Result<ModelBench> ModelBench::open(const std::string& model, const CommonOptions& options) {
   ModelBench bench;
-  bench.session_ = TRY(open_session(model, {options, /*needs_text=*/false}, make_log(options.log_level)));
+  bench.session_ = TRY(open_session(model, {options, /*needs_text=*/false, /*makes_engine=*/false}, make_log(options.log_level)));
   bench.engine_options_ = engine_options(options);
   bench.format_ = TRY(main_format(*bench.session_->checkpoint, bench.config()));
   return bench;

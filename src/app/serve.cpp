@@ -37,7 +37,7 @@ struct ServeOptions {
   bool insecure = false, no_prefix_cache = false, no_access_log = false;
   int32_t max_num_seqs = 32, max_num_batched_tokens = 512, max_waiting = 1024;
   int64_t kv_tokens = 0;
-  double max_step_stretch = 2.0, max_step_ms = 0;
+  double max_step_stretch = 1.75, max_step_ms = 0;
   int32_t max_images = 64, shutdown_timeout_s = 30, step_patience_s = 60;
   uint64_t max_body = uint64_t{64} << 20;
 };
@@ -79,13 +79,13 @@ Result<std::vector<std::string>> origins(const std::vector<std::string>& given) 
 }
 
 // Where the user does not say: room for four whole contexts, but no more than a part of what is free.
-int64_t kv_tokens(const ServeOptions& options, const Session& session) {
+int64_t kv_tokens(const ServeOptions& options, const EngineOptions& engine, const ModelConfig& config) {
   if (options.kv_tokens > 0) return options.kv_tokens;
   constexpr int64_t kContexts = 4;
   constexpr double kShare = 0.4;
-  const int64_t context = session.engine->context();
+  const int64_t context = engine.context;
   const int64_t wanted = context * std::min<int64_t>(kContexts, options.max_num_seqs);
-  const uint64_t per_token = std::max<uint64_t>(1, session.engine->kv_step_bytes(1024) / 1024);
+  const uint64_t per_token = std::max<uint64_t>(1, KvCache::bytes_per_token(config, engine.kv_dtype));
   const auto fits = static_cast<int64_t>(static_cast<double>(available_memory()) * kShare / static_cast<double>(per_token));
   return std::clamp(fits, context, std::max(context, wanted));
 }
@@ -169,7 +169,7 @@ void say_start(const ServeOptions& options, const Session& session, const Served
                engine.max_sequences, engine.max_waiting, engine.prefix_cache ? "on" : "off");
   std::fprintf(stderr, "structured output: %s; a step beside running answers takes at most %s times theirs\n",
                model.structures->available() ? "yes" : "not in this build (needs cargo)",
-               engine.max_step_stretch > 0 ? format_fixed(engine.max_step_stretch, 1).c_str() : "any");
+               engine.max_step_stretch > 0 ? format_fixed(engine.max_step_stretch, 2).c_str() : "any");
 }
 
 Result<int> serve(ServeOptions& options) {
@@ -178,10 +178,9 @@ Result<int> serve(ServeOptions& options) {
     return Error(ErrorCode::invalid_argument, "--ssl-certfile and --ssl-keyfile belong together");
   }
   Log log = make_log(options.common.log_level);
-  std::unique_ptr<Session> session = TRY(open_session(options.model, {options.common, true}, log));
-  EngineOptions wanted = engine_options(options.common);
-  wanted.context = session->engine->context();
-  wanted.kv_tokens = kv_tokens(options, *session);
+  std::unique_ptr<Session> session = TRY(open_session(options.model, {options.common, true, /*makes_engine=*/false}, log));
+  EngineOptions wanted = engine_options(*session, options.common);
+  wanted.kv_tokens = kv_tokens(options, wanted, session->model->config());
   wanted.max_sequences = options.max_num_seqs;
   wanted.max_step_tokens = options.max_num_batched_tokens;
   wanted.max_waiting = options.max_waiting;
@@ -189,7 +188,6 @@ Result<int> serve(ServeOptions& options) {
   wanted.max_step_stretch = options.max_step_stretch;
   wanted.max_step_ms = options.max_step_ms;
   wanted.deterministic = options.common.deterministic;
-  session->engine = nullptr;
   std::unique_ptr<Engine> engine = TRY(Engine::create(*session->model, wanted));
   const uint64_t kv_bytes = engine->kv_bytes();
   EngineThread thread(std::move(engine));

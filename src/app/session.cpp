@@ -65,6 +65,13 @@ Result<std::unique_ptr<Backend>> open_backend(const CommonOptions& options) {
   return create_backend(options.backend, wanted);
 }
 
+EngineOptions engine_options(const Session& session, const CommonOptions& options) {
+  EngineOptions engine = engine_options(options);
+  engine.context = session.model->memory_plan().context;
+  if (engine.context == 0) engine.context = session.model->config().context_length;
+  return engine;
+}
+
 EngineOptions engine_options(const CommonOptions& options) {
   EngineOptions engine;
   engine.context = options.context;
@@ -107,9 +114,7 @@ Result<std::unique_ptr<Session>> open_session(const std::string& model,
   session->backend = TRY(open_backend(common));
   log.info("backend: " + session->backend->description());
   session->model = TRY(load_model(*session, common));
-  EngineOptions engine = engine_options(common);
-  engine.context = session->model->memory_plan().context;
-  session->engine = TRY(Engine::create(*session->model, engine));
+  if (options.makes_engine) session->engine = TRY(Engine::create(*session->model, engine_options(*session, common)));
   session->load_seconds = now_seconds() - start;
   return session;
 }

@@ -35,11 +35,15 @@ struct SessionOptions {
   CommonOptions common;
   // False where only ids go in and out: a model without a tokenizer can be opened.
   bool needs_text = true;
+  // False for a caller that makes an engine of its own when it knows the model.
+  bool makes_engine = true;
 };
 
 // The backend and the engine that the options ask for.
 Result<std::unique_ptr<Backend>> open_backend(const CommonOptions& options);
 EngineOptions engine_options(const CommonOptions& options);
+// With the context that the session's memory has room for.
+EngineOptions engine_options(const Session& session, const CommonOptions& options);
 
 // Shows a progress bar on a terminal. Ctrl-C while loading is an Error with ErrorCode::cancelled.
 Result<std::unique_ptr<Session>> open_session(const std::string& model,

@@ -17,11 +17,14 @@
 
 #include "backend/buffer.h"
 #include "backend/kv_type.h"
+#include "backend/logit_math.h"
 #include "backend/weight.h"
 #include "backend/weight_plan.h"
 #include "base/error.h"
 
 namespace bise {
+
+class ThreadPool;
 
 enum class Precision {
   fast,       // int8 activations for integer formats; float sums
@@ -106,6 +109,10 @@ class Backend {
 
   virtual std::string description() const = 0;  // "cpu avx2, 2 threads"
   virtual int num_threads() const = 0;
+  // The host's threads that ops run on, for work of the caller's between two ops: a second pool would
+  // stand in their way.
+  virtual ThreadPool& host_threads() = 0;
+  virtual const LogitMath& logit_math() const = 0;
   virtual std::string isa() const = 0;
   virtual Precision precision() const = 0;
   virtual uint32_t activation_bytes() const = 0;  // per element of a MatrixView
@@ -131,8 +138,9 @@ class Backend {
   // product): each part keeps its own.
   virtual Result<Weight> pack_weight(std::span<const WeightView> parts) = 0;
   virtual Result<Buffer> upload(std::span<const float> values) = 0;  // float32 vector
-  // Host copies of activations; synchronize() comes first inside.
-  virtual Result<void> read(MatrixView from, std::span<float> to) = 0;
+  // The numbers of x where the host may read them, and change them for itself, until an op writes x;
+  // synchronize() comes first inside. On the CPU that is x itself; elsewhere a copy, until the next one.
+  virtual Result<std::span<float>> on_host(MatrixView x) = 0;
   virtual Result<void> write(std::span<const float> from, MatrixView to) = 0;
 
   // out[i] = row ids[i] of `table`.

@@ -196,7 +196,7 @@ Result<void> Engine::score(
     TRY(s.forward(batch));
     size_t columns = static_cast<size_t>(s.vocab_size());
     for (size_t i = first; i < next; ++i) {
-      std::span<const float> row = std::span(s.logits).subspan((i - first) * columns, columns);
+      std::span<const float> row = s.logits.subspan((i - first) * columns, columns);
       if (!on_logits(positions[i], row)) return {};
     }
     sequence->computed = last;

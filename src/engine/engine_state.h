@@ -8,7 +8,6 @@
 #include <span>
 #include <vector>
 
-#include "base/thread_pool.h"
 #include "engine/block_manager.h"
 #include "engine/engine.h"
 #include "engine/mask_worker.h"
@@ -43,9 +42,8 @@ struct Engine::State {
   EngineStats counters;              // the part "since the start"
 
   Buffer logits_memory;
-  std::vector<float> logits;  // [rows, vocab_size] of the last forward
+  std::span<float> logits;  // [rows, vocab_size] of the last forward
   MaskWorker masks;
-  std::optional<ThreadPool> row_threads;  // from the first step with several rows on
   const DigestKey digest_key = DigestKey::random();
 
   explicit State(const Model& m) : model(m) {}

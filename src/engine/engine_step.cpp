@@ -3,6 +3,7 @@
 #include <string>
 #include <utility>
 
+#include "base/thread_pool.h"
 #include "engine/batch_builder.h"
 #include "engine/engine_state.h"
 
@@ -85,8 +86,8 @@ Result<void> Engine::State::forward(const Batch& batch) {
   }
   MatrixView view{logits_memory.data(), rows, vocab_size()};
   TRY(model.forward(batch, *cache, view));
-  logits.resize(static_cast<size_t>(count));
-  if (rows > 0) TRY(backend.read(view, logits));
+  logits = {};
+  if (rows > 0) logits = TRY(backend.on_host(view));
   return {};
 }
 
@@ -117,27 +118,23 @@ SequenceEvent Engine::State::fail(Sequence& sequence, const Error& error) {
 
 // Sampling takes a few percent of a step of one sequence; that of many is shared by threads.
 void Engine::State::read_rows(std::span<RowRead> rows) {
-  auto read = [&rows](int64_t begin, int64_t end, int) {
+  const LogitMath& math = model.backend().logit_math();
+  auto read = [&rows, &math](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
       RowRead& row = rows[static_cast<size_t>(i)];
       const Sequence& sequence = *row.sequence;
       if (row.token) continue;  // its mask has failed
       if (row.prompt_token < 0) {
         row.token = sample(row.logits, sequence.params, sequence.counts, sequence.total(),
-                           row.limits);
+                           row.limits, math);
       } else {
         row.token = token_logprobs(row.logits,
                                    sequence.tokens[static_cast<size_t>(row.prompt_token)],
-                                   sequence.params.num_prompt_logprobs);
+                                   sequence.params.num_prompt_logprobs, math);
       }
     }
   };
-  constexpr size_t kFewRows = 4;
-  if (rows.size() < kFewRows || model.backend().num_threads() == 1) {
-    return read(0, static_cast<int64_t>(rows.size()), 0);
-  }
-  if (!row_threads) row_threads.emplace(model.backend().num_threads());
-  row_threads->parallel_for(static_cast<int64_t>(rows.size()), 1, read);
+  model.backend().host_threads().parallel_for(static_cast<int64_t>(rows.size()), 1, read);
 }
 
 // The drawn token, and whether it is the last.

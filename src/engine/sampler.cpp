@@ -1,9 +1,9 @@
 #include "engine/sampler.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <string>
 
 #include "base/random.h"
@@ -12,8 +12,8 @@ namespace bise {
 namespace {
 
 struct Candidate {
-  float logit = 0.0f;
-  int32_t id = 0;
+  float logit;
+  int32_t id;
 };
 bool more_likely(const Candidate& a, const Candidate& b) {
   return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
@@ -22,36 +22,32 @@ bool more_likely(const Candidate& a, const Candidate& b) {
 // Below it all is as with it: one token, or several that are equal. Its inverse is a float.
 constexpr double kLowestTemperature = 1e-30;
 constexpr float kNever = -std::numeric_limits<float>::infinity();
-// Logits are read in groups of so many, each with its own sum or maximum: compilers make vectors of
-// them. A vocabulary is read several times for each token, so this is most of what sampling costs.
-constexpr size_t kLanes = 16;
+constexpr size_t kGroup = static_cast<size_t>(kLogitGroup);
 
-float largest(std::span<const float> logits) {
-  float lanes[kLanes];
-  std::fill(lanes, lanes + kLanes, kNever);
-  size_t i = 0;
-  for (; i + kLanes <= logits.size(); i += kLanes) {
-    const float* x = &logits[i];
-    for (size_t j = 0; j < kLanes; ++j) lanes[j] = x[j] > lanes[j] ? x[j] : lanes[j];
-  }
-  float result = *std::max_element(lanes, lanes + kLanes);
-  for (; i < logits.size(); ++i) result = std::max(result, logits[i]);
-  return result;
+size_t num_groups(size_t logits) { return (logits + kGroup - 1) / kGroup; }
+
+// What one pass over the logits tells.
+struct Peaks {
+  std::vector<float> of_group;  // the largest of each kGroup logits
+  float largest = kNever;
+  bool are_numbers = true;  // no NaN, none that is +infinity
+};
+
+Peaks find_peaks(std::span<const float> logits, const LogitMath& math) {
+  Peaks peaks;
+  peaks.of_group.resize(num_groups(logits.size()));
+  peaks.are_numbers =
+      math.peaks(logits.data(), static_cast<int64_t>(logits.size()), peaks.of_group.data());
+  for (float peak : peaks.of_group) peaks.largest = std::max(peaks.largest, peak);
+  return peaks;
 }
 
-// Whether all are numbers below +infinity.
-bool are_numbers(std::span<const float> logits) {
-  constexpr float kMax = std::numeric_limits<float>::max();
-  uint32_t good[kLanes];
-  std::fill(good, good + kLanes, 1u);
-  size_t i = 0;
-  for (; i + kLanes <= logits.size(); i += kLanes) {
-    const float* x = &logits[i];
-    for (size_t j = 0; j < kLanes; ++j) good[j] &= x[j] <= kMax ? 1u : 0u;
-  }
-  bool all = std::all_of(good, good + kLanes, [](uint32_t g) { return g != 0; });
-  for (; i < logits.size(); ++i) all &= logits[i] <= kMax;
-  return all;
+// The lowest id among the largest.
+int32_t first_largest(std::span<const float> logits, const Peaks& peaks) {
+  const auto group = std::find(peaks.of_group.begin(), peaks.of_group.end(), peaks.largest);
+  const auto from =
+      logits.begin() + (group - peaks.of_group.begin()) * static_cast<ptrdiff_t>(kGroup);
+  return static_cast<int32_t>(std::find(from, logits.end(), peaks.largest) - logits.begin());
 }
 
 // The unnormalised probability of a logit. Every path that looks at single tokens computes it here,
@@ -62,43 +58,19 @@ double weight(float logit, float max_logit, double inverse_temperature) {
   return static_cast<double>(std::exp(static_cast<float>(exponent)));
 }
 
-// exp(x) for x <= 0 within 2 units in the last place, in steps that a compiler makes vectors of:
-// 2^n * exp(r) with |r| <= ln(2) / 2; what is below 2^-126 is 0.
-inline float exp_of_negative(float x) {
-  constexpr float kLog2E = 1.44269504f, kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
-  constexpr float kLowest = -87.0f;
-  const float y = x > kLowest ? x : kLowest;
-  const int32_t n = static_cast<int32_t>(y * kLog2E - 0.5f);
-  const float f = static_cast<float>(n);
-  const float r = (y - f * kLn2High) - f * kLn2Low;
-  // Cephes' polynomial for expf.
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  const float scale = std::bit_cast<float>((n + 127) << 23);
-  return x > kLowest ? p * scale : 0.0f;
-}
-
-// The sum of weight() over all logits, to 1e-6 of it.
-double sum_of_weights(std::span<const float> logits, float max_logit, double inverse_temperature) {
-  const float factor = static_cast<float>(inverse_temperature);
-  constexpr size_t kGroups = 16;  // that are added as floats before they go to the double
-  double sum = 0.0;
-  size_t i = 0;
-  while (i + kLanes <= logits.size()) {
-    float lanes[kLanes] = {};
-    for (size_t g = 0; g < kGroups && i + kLanes <= logits.size(); ++g, i += kLanes) {
-      const float* x = &logits[i];
-      for (size_t j = 0; j < kLanes; ++j) lanes[j] += exp_of_negative((x[j] - max_logit) * factor);
-    }
-    for (float lane : lanes) sum += static_cast<double>(lane);
-  }
-  for (; i < logits.size(); ++i) sum += weight(logits[i], max_logit, inverse_temperature);
-  return sum;
+// The sum of weight() over all logits, to 2e-6 of it, and over each group.
+struct Masses {
+  std::vector<float> of_group;
+  double total = 0.0;
+};
+Masses sum_weights(std::span<const float> logits, const Peaks& peaks, double inverse_temperature,
+                   const LogitMath& math) {
+  Masses masses;
+  masses.of_group.resize(num_groups(logits.size()));
+  math.exp_sums(logits.data(), static_cast<int64_t>(logits.size()), peaks.largest,
+                static_cast<float>(inverse_temperature), masses.of_group.data());
+  for (float mass : masses.of_group) masses.total += static_cast<double>(mass);
+  return masses;
 }
 
 // The tokens, most likely first, sorted only as far as somebody looks. A sort of a whole vocabulary
@@ -107,8 +79,12 @@ class SortedTokens {
  public:
   // `reach`: how far below the largest logit a token is expected to matter. Only those are
   // collected; when somebody looks further, the reach doubles.
-  SortedTokens(std::span<const float> logits, float max_logit, double reach)
-      : logits_(logits), max_logit_(static_cast<double>(max_logit)), reach_(reach) {
+  SortedTokens(std::span<const float> logits, const Peaks& peaks, double reach)
+      : logits_(logits),
+        peaks_(peaks),
+        max_logit_(static_cast<double>(peaks.largest)),
+        reach_(reach),
+        tokens_(std::make_unique_for_overwrite<Candidate[]>(logits.size())) {
     collect();
   }
 
@@ -124,35 +100,44 @@ class SortedTokens {
     // Far out there is nothing but masked logits, down to -infinity.
     float lowest = reach_ > 1e4 ? -std::numeric_limits<float>::infinity()
                                 : static_cast<float>(max_logit_ - reach_);
-    tokens_.clear();
-    for (size_t i = 0; i < logits_.size(); ++i) {
-      if (logits_[i] >= lowest) tokens_.push_back({logits_[i], static_cast<int32_t>(i)});
+    // Which tokens they are nobody can foretell, a branch predictor least: each is written, and the
+    // next one over it where it was none.
+    num_collected_ = 0;
+    for (size_t group = 0; group < peaks_.of_group.size(); ++group) {
+      if (peaks_.of_group[group] < lowest) continue;
+      const size_t first = group * kGroup, end = std::min(logits_.size(), first + kGroup);
+      for (size_t i = first; i < end; ++i) {
+        tokens_[num_collected_] = {logits_[i], static_cast<int32_t>(i)};
+        num_collected_ += logits_[i] >= lowest ? 1 : 0;
+      }
     }
   }
   void sort_more() {
-    auto at = [this](size_t index) { return tokens_.begin() + static_cast<ptrdiff_t>(index); };
-    if (num_sorted_ == tokens_.size()) {
-      while (num_sorted_ == tokens_.size()) {
+    Candidate* const all = tokens_.get();
+    if (num_sorted_ == num_collected_) {
+      while (num_sorted_ == num_collected_) {
         CHECK(num_sorted_ < logits_.size());
         reach_ *= 2.0;
         collect();
       }
       // Those sorted before keep their places: the new ones are all less likely.
-      std::nth_element(tokens_.begin(), at(num_sorted_), tokens_.end(), more_likely);
-      std::sort(tokens_.begin(), at(num_sorted_), more_likely);
+      std::nth_element(all, all + num_sorted_, all + num_collected_, more_likely);
+      std::sort(all, all + num_sorted_, more_likely);
     }
-    size_t end = std::min(tokens_.size(), std::max<size_t>(64, 2 * num_sorted_));
-    if (end < tokens_.size()) {
-      std::nth_element(at(num_sorted_), at(end), tokens_.end(), more_likely);
+    const size_t end = std::min(num_collected_, std::max<size_t>(64, 4 * num_sorted_));
+    if (end < num_collected_) {
+      std::nth_element(all + num_sorted_, all + end, all + num_collected_, more_likely);
     }
-    std::sort(at(num_sorted_), at(end), more_likely);
+    std::sort(all + num_sorted_, all + end, more_likely);
     num_sorted_ = end;
   }
 
   std::span<const float> logits_;
+  const Peaks& peaks_;
   double max_logit_, reach_;
-  std::vector<Candidate> tokens_;
-  size_t num_sorted_ = 0;
+  // Room for all; only those that were collected are ever written.
+  std::unique_ptr<Candidate[]> tokens_;
+  size_t num_collected_ = 0, num_sorted_ = 0;
 };
 
 // Top-k, top-p and min-p all keep a prefix of the tokens in order of likelihood, so what is kept is
@@ -184,19 +169,49 @@ Kept top_p_and_min_p(Tokens& tokens, size_t count, double total, const SamplingP
   return kept;
 }
 
-int32_t draw(std::span<const float> logits, const SamplingParams& params, double uniform) {
-  float max_logit = largest(logits);
-  double inverse_temperature = 1.0 / std::max(params.temperature, kLowestTemperature);
+// Where every token is kept nothing needs to be sorted: they are drawn in the order of their ids.
+int32_t draw_from_all(std::span<const float> logits, const Peaks& peaks, double inverse_temperature,
+                      double uniform, const LogitMath& math) {
+  const Masses masses = sum_weights(logits, peaks, inverse_temperature, math);
+  const double target = uniform * masses.total;
+  // The group, then the token; rounding may lead behind the last that can be drawn, and not
+  // further.
+  size_t group = 0;
+  double mass = 0.0, end = 0.0;
+  for (size_t g = 0; g < masses.of_group.size() && end <= target; ++g) {
+    if (masses.of_group[g] <= 0.0f) continue;
+    group = g;
+    mass = end;
+    end += static_cast<double>(masses.of_group[g]);
+  }
+  const size_t behind = std::min(logits.size(), (group + 1) * kGroup);
+  size_t drawn = group * kGroup;
+  for (size_t i = drawn; i < behind && mass <= target; ++i) {
+    const double w = weight(logits[i], peaks.largest, inverse_temperature);
+    if (w <= 0.0) continue;
+    drawn = i;
+    mass += w;
+  }
+  return static_cast<int32_t>(drawn);
+}
+
+int32_t draw(std::span<const float> logits, const Peaks& peaks, const SamplingParams& params,
+             double uniform, const LogitMath& math) {
+  const float max_logit = peaks.largest;
+  const double inverse_temperature = 1.0 / std::max(params.temperature, kLowestTemperature);
+  const size_t count = top_k_count(params, logits.size());
+  if (count == logits.size() && params.top_p >= 1.0 && params.min_p <= 0.0) {
+    return draw_from_all(logits, peaks, inverse_temperature, uniform, math);
+  }
   // Below exp(-12) of the best token lies what is hardly ever reached.
-  SortedTokens tokens(logits, max_logit, 12.0 * std::max(params.temperature, 1e-3));
-  size_t count = top_k_count(params, logits.size());
+  SortedTokens tokens(logits, peaks, 12.0 * std::max(params.temperature, 1e-3));
   double total = 0.0;
   if (count < logits.size()) {
     for (size_t i = 0; i < count; ++i) {
       total += weight(tokens[i].logit, max_logit, inverse_temperature);
     }
-  } else {
-    total = sum_of_weights(logits, max_logit, inverse_temperature);
+  } else if (params.top_p < 1.0) {
+    total = sum_weights(logits, peaks, inverse_temperature, math).total;
   }
   Kept kept = top_p_and_min_p(tokens, count, total, params, max_logit, inverse_temperature);
   double target = uniform * kept.mass;
@@ -210,6 +225,23 @@ int32_t draw(std::span<const float> logits, const SamplingParams& params, double
     if (mass > target) break;
   }
   return last;
+}
+
+double log_sum_of(std::span<const float> logits, const Peaks& peaks, const LogitMath& math) {
+  return static_cast<double>(peaks.largest) + std::log(sum_weights(logits, peaks, 1.0, math).total);
+}
+
+std::vector<TokenLogprob> most_likely(std::span<const float> logits, const Peaks& peaks,
+                                      int32_t count, double log_sum) {
+  std::vector<TokenLogprob> top;
+  if (count <= 0) return top;
+  SortedTokens tokens(logits, peaks, 10.0);
+  const size_t wanted = std::min(static_cast<size_t>(count), tokens.size());
+  for (size_t i = 0; i < wanted; ++i) {
+    const Candidate& token = tokens[i];
+    top.push_back({token.id, static_cast<float>(static_cast<double>(token.logit) - log_sum)});
+  }
+  return top;
 }
 
 bool changes_logits(const SamplingParams& params) {
@@ -228,14 +260,15 @@ void apply_mask(std::span<float> logits, std::span<const uint32_t> allowed) {
   }
 }
 
-void forbid_stop_tokens(std::span<float> logits, const std::vector<int32_t>& stop_tokens) {
+void forbid_stop_tokens(std::span<float> logits, const std::vector<int32_t>& stop_tokens,
+                        const LogitMath& math) {
   std::vector<float> before;
   for (int32_t id : stop_tokens) {
     float& logit = logits[static_cast<size_t>(id)];
     before.push_back(logit);
     logit = kNever;
   }
-  if (largest(logits) != kNever) return;
+  if (find_peaks(logits, math).largest != kNever) return;
   // Backwards, so that a token that is listed twice gets its first value.
   for (size_t i = stop_tokens.size(); i-- > 0;) {
     logits[static_cast<size_t>(stop_tokens[i])] = before[i];
@@ -276,27 +309,14 @@ void apply_logit_bias(std::span<float> logits, const std::map<int32_t, float>& b
   for (const auto& [id, value] : bias) logits[static_cast<size_t>(id)] += value;
 }
 
-int32_t greedy_token(std::span<const float> logits) {
-  const auto best = std::find(logits.begin(), logits.end(), largest(logits));
-  return static_cast<int32_t>(best - logits.begin());
-}
-
 double log_sum_exp(std::span<const float> logits) {
-  float max_logit = largest(logits);
-  double sum = sum_of_weights(logits, max_logit, 1.0);
-  return static_cast<double>(max_logit) + std::log(sum);
+  const LogitMath& math = scalar_logit_math();
+  return log_sum_of(logits, find_peaks(logits, math), math);
 }
 
 std::vector<TokenLogprob> top_logprobs(std::span<const float> logits, int32_t count,
                                        double log_sum) {
-  SortedTokens tokens(logits, largest(logits), 10.0);
-  std::vector<TokenLogprob> top;
-  size_t wanted = std::min(static_cast<size_t>(std::max(count, 0)), tokens.size());
-  for (size_t i = 0; i < wanted; ++i) {
-    const Candidate& token = tokens[i];
-    top.push_back({token.id, static_cast<float>(static_cast<double>(token.logit) - log_sum)});
-  }
-  return top;
+  return most_likely(logits, find_peaks(logits, scalar_logit_math()), count, log_sum);
 }
 
 std::vector<TokenProbability> kept_tokens(std::span<const float> logits,
@@ -322,49 +342,56 @@ std::vector<TokenProbability> kept_tokens(std::span<const float> logits,
 }
 
 Result<SampledToken> sample(std::span<float> logits, const SamplingParams& params,
-                            const TokenCounts& counts, int64_t position,
-                            const DrawLimits& limits) {
-  if (!are_numbers(logits)) return bad_logits("logits that are not finite numbers");
-  if (!std::isfinite(largest(logits))) return bad_logits("no logit above minus infinity");
+                            const TokenCounts& counts, int64_t position, const DrawLimits& limits,
+                            const LogitMath& math) {
+  Peaks peaks = find_peaks(logits, math);
+  if (!peaks.are_numbers) return bad_logits("logits that are not finite numbers");
+  if (peaks.largest == kNever) return bad_logits("no logit above minus infinity");
 
+  const bool has_mask = !limits.allowed.empty(), wants_logprobs = params.num_logprobs >= 0;
+  const bool changes = changes_logits(params) || has_mask || limits.no_stop_tokens;
   SampledToken token;
-  bool wants_logprobs = params.num_logprobs >= 0;
   std::vector<float> raw;
   double log_sum = 0.0;
   if (wants_logprobs) {
-    log_sum = log_sum_exp(logits);
-    token.top = top_logprobs(logits, params.num_logprobs, log_sum);
-    raw.assign(logits.begin(), logits.end());
+    log_sum = log_sum_of(logits, peaks, math);
+    token.top = most_likely(logits, peaks, params.num_logprobs, log_sum);
+    if (changes) raw.assign(logits.begin(), logits.end());
   }
   if (changes_logits(params)) {
     apply_repetition_penalty(logits, counts, params.repetition_penalty);
     apply_count_penalties(logits, counts, params.frequency_penalty, params.presence_penalty);
     apply_logit_bias(logits, params.logit_bias);
   }
-  if (!limits.allowed.empty()) {
+  if (has_mask) {
     apply_mask(logits, limits.allowed);
-    if (largest(logits) == kNever) {
+    if (find_peaks(logits, math).largest == kNever) {
       return Error(ErrorCode::internal, "the structure asked for allows no token here")
           .with_kind("token_mask");
     }
   }
-  if (limits.no_stop_tokens) forbid_stop_tokens(logits, params.stop_tokens);
+  if (limits.no_stop_tokens) forbid_stop_tokens(logits, params.stop_tokens, math);
+  if (changes) peaks = find_peaks(logits, math);
   token.id =
       params.temperature == 0.0
-          ? greedy_token(logits)
-          : draw(logits, params,
-                 random_uniform(params.seed, kSamplerStream, static_cast<uint64_t>(position)));
+          ? first_largest(logits, peaks)
+          : draw(logits, peaks, params,
+                 random_uniform(params.seed, kSamplerStream, static_cast<uint64_t>(position)),
+                 math);
   if (wants_logprobs) {
-    token.logprob =
-        static_cast<float>(static_cast<double>(raw[static_cast<size_t>(token.id)]) - log_sum);
+    const float logit =
+        (changes ? std::span<const float>(raw) : logits)[static_cast<size_t>(token.id)];
+    token.logprob = static_cast<float>(static_cast<double>(logit) - log_sum);
   }
   return token;
 }
 
-SampledToken token_logprobs(std::span<const float> logits, int32_t id, int32_t count) {
-  double log_sum = log_sum_exp(logits);
-  double logit = static_cast<double>(logits[static_cast<size_t>(id)]);
-  return {id, static_cast<float>(logit - log_sum), top_logprobs(logits, count, log_sum)};
+SampledToken token_logprobs(std::span<const float> logits, int32_t id, int32_t count,
+                            const LogitMath& math) {
+  const Peaks peaks = find_peaks(logits, math);
+  const double log_sum = log_sum_of(logits, peaks, math);
+  const double logit = static_cast<double>(logits[static_cast<size_t>(id)]);
+  return {id, static_cast<float>(logit - log_sum), most_likely(logits, peaks, count, log_sum)};
 }
 
 }  // namespace bise

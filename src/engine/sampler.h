@@ -3,11 +3,11 @@
 //
 //   repetition penalty, frequency and presence penalties, logit bias    on the logits
 //   token mask, no stop token before min_tokens                         what is not allowed: -infinity
-//   temperature                                                         0: greedy, all below is
-//   skipped top-k, top-p, min-p                                                 each keeps a prefix
-//   of the
+//   temperature                                                         0: greedy, and nothing below
+//   top-k, top-p, min-p                                                 each keeps a prefix of the
 //                                                                       tokens, most likely first
-//   draw                                                                from what is kept
+//   draw                                                                from what is kept, in that order;
+//                                                                       of all tokens in that of their ids
 //
 // Ties go to the lowest id everywhere. A draw is a function of (seed, position) only.
 // Log-probabilities are those of the raw logits, before penalties and temperature, as in the APIs
@@ -20,6 +20,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "backend/logit_math.h"
 #include "base/error.h"
 #include "engine/sampling_params.h"
 
@@ -61,7 +62,6 @@ void apply_repetition_penalty(std::span<float> logits, const TokenCounts& counts
 void apply_count_penalties(std::span<float> logits, const TokenCounts& counts, double frequency,
                            double presence);
 void apply_logit_bias(std::span<float> logits, const std::map<int32_t, float>& bias);
-int32_t greedy_token(std::span<const float> logits);
 // The log of the sum of exp(logits).
 double log_sum_exp(std::span<const float> logits);
 // The `count` most likely tokens of the raw logits, best first.
@@ -88,9 +88,11 @@ struct DrawLimits {
 // that are not numbers, or where everything is -infinity; a mask that allows nothing.
 Result<SampledToken> sample(std::span<float> logits, const SamplingParams& params,
                             const TokenCounts& counts, int64_t position,
-                            const DrawLimits& limits = {});
+                            const DrawLimits& limits = {},
+                            const LogitMath& math = scalar_logit_math());
 
 // The log-probability of a given token and the `count` most likely ones.
-SampledToken token_logprobs(std::span<const float> logits, int32_t id, int32_t count);
+SampledToken token_logprobs(std::span<const float> logits, int32_t id, int32_t count,
+                            const LogitMath& math = scalar_logit_math());
 
 }  // namespace bise

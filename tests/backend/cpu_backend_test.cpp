@@ -4,12 +4,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
 
 #include "backend/cpu/cpu_features.h"
 #include "base/float_types.h"
+#include "base/random.h"
 #include "support/emulated_avx512.h"
 #include "support/op_cases.h"
 #include "support/reference_backend.h"
@@ -388,6 +390,70 @@ TEST(cpu_backend, integer_formats_multiply_integers_but_not_at_reference_precisi
   }
   for (auto& backend : every_backend(reference)) {
     for (const WeightView& view : integers.views()) EXPECT_EQ(backend->product_arithmetic(view, 512), Arithmetic::float32);
+  }
+}
+
+// --- logits -------------------------------------------------------------------------------------------
+
+std::vector<float> random_logits(int64_t n, uint64_t seed) {
+  std::vector<float> x(static_cast<size_t>(n));
+  for (size_t i = 0; i < x.size(); ++i) {
+    x[i] = 60.0f * static_cast<float>(random_uniform(seed, 3, i) - 0.5);
+    if (random_bits(seed, 4, i) % 7 == 0) x[i] = -kInfinity;
+    if (random_bits(seed, 5, i) % 11 == 0) x[i] = -200.0f;  // far below e^-87 of the largest
+  }
+  return x;
+}
+
+size_t logit_groups(size_t n) { return (n + static_cast<size_t>(kLogitGroup) - 1) / static_cast<size_t>(kLogitGroup); }
+
+TEST(logit_math, peaks_and_sums_are_those_of_the_slow_twin) {
+  const auto reference = create_reference_backend();
+  for (const auto& backend : every_backend()) {
+    SCOPED_TRACE(backend->description());
+    for (int64_t n : {1, 15, 16, 17, 255, 256, 257, 511, 1000, 49152}) {
+      const std::vector<float> x = random_logits(n, static_cast<uint64_t>(n));
+      const size_t groups = logit_groups(x.size());
+      std::vector<float> peaks(groups), want_peaks(groups), sums(groups), want_sums(groups);
+      EXPECT_TRUE(backend->logit_math().peaks(x.data(), n, peaks.data()));
+      EXPECT_TRUE(reference->logit_math().peaks(x.data(), n, want_peaks.data()));
+      EXPECT_EQ(peaks, want_peaks) << n;
+      const float top = *std::max_element(peaks.begin(), peaks.end());
+      if (top == -kInfinity) continue;
+      for (float factor : {0.5f, 1.0f, 1.4f, 1e30f}) {
+        backend->logit_math().exp_sums(x.data(), n, top, factor, sums.data());
+        reference->logit_math().exp_sums(x.data(), n, top, factor, want_sums.data());
+        for (size_t g = 0; g < groups; ++g) {
+          // What is below e^-87 is left out.
+          ASSERT_NEAR(sums[g], want_sums[g], 2e-6f * want_sums[g] + 1e-35f) << n << " " << factor << " group " << g;
+        }
+      }
+    }
+  }
+}
+
+TEST(logit_math, what_is_not_a_number_is_found_wherever_it_is) {
+  for (const auto& backend : every_backend()) {
+    SCOPED_TRACE(backend->description());
+    std::vector<float> x(300, -kInfinity), peaks(logit_groups(x.size()));
+    EXPECT_TRUE(backend->logit_math().peaks(x.data(), 300, peaks.data()));
+    EXPECT_EQ(peaks, std::vector<float>(peaks.size(), -kInfinity));
+    for (size_t i = 0; i < x.size(); ++i) {
+      for (float fault : {kNan, kInfinity}) {
+        x[i] = fault;
+        EXPECT_FALSE(backend->logit_math().peaks(x.data(), 300, peaks.data())) << i << " " << fault;
+      }
+      x[i] = -1.0f;
+    }
+  }
+}
+
+TEST(logit_math, what_is_not_allowed_has_no_mass) {
+  for (const auto& backend : every_backend()) {
+    std::vector<float> x(512, -kInfinity), sums(2);
+    x[400] = 3.0f;
+    backend->logit_math().exp_sums(x.data(), 512, 3.0f, 1.0f, sums.data());
+    EXPECT_EQ(sums, (std::vector<float>{0.0f, 1.0f})) << backend->description();
   }
 }
 

@@ -120,6 +120,9 @@ TEST(sampler, draws_equal_those_of_a_full_sort) {
     if (seed % 3 != 0) params.top_p = 0.05 + 0.95 * random_uniform(seed, 2, 3);
     if (seed % 5 == 0) params.min_p = random_uniform(seed, 2, 4);
     auto kept = kept_tokens(logits, params);
+    const bool all = (params.top_k == 0 || params.top_k >= static_cast<int32_t>(size)) &&
+                     params.top_p >= 1.0 && params.min_p <= 0.0;
+    if (all) std::ranges::sort(kept, {}, &TokenProbability::id);
     for (int64_t position = 0; position < 5; ++position) {
       double uniform = random_uniform(seed, kSamplerStream, static_cast<uint64_t>(position));
       double mass = 0.0;

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include "base/float_types.h"
+#include "base/thread_pool.h"
 #include "support/reference_kv.h"
 #include "tensor/weight_format.h"
 
@@ -51,10 +53,31 @@ void attend(const float* q, int64_t first, int64_t end, int32_t head_dim, float 
   }
 }
 
+template <class Take>
+void each_logit_group(int64_t n, Take take) {
+  for (int64_t begin = 0; begin < n; begin += kLogitGroup) take(begin, std::min(n, begin + kLogitGroup));
+}
+bool logit_peaks(const float* x, int64_t n, float* peaks) {
+  each_logit_group(n, [&](int64_t begin, int64_t end) { *peaks++ = *std::max_element(x + begin, x + end); });
+  return std::none_of(x, x + n, [](float logit) { return std::isnan(logit) || logit > std::numeric_limits<float>::max(); });
+}
+void logit_exp_sums(const float* x, int64_t n, float top, float factor, float* sums) {
+  each_logit_group(n, [&](int64_t begin, int64_t end) {
+    double sum = 0.0;
+    for (int64_t i = begin; i < end; ++i) sum += std::exp((double{x[i]} - double{top}) * double{factor});
+    *sums++ = static_cast<float>(sum);
+  });
+}
+
 class ReferenceBackend : public Backend {
  public:
   std::string description() const override { return "reference"; }
   int num_threads() const override { return 1; }
+  ThreadPool& host_threads() override { return threads_; }
+  const LogitMath& logit_math() const override {
+    static constexpr LogitMath kMath = {logit_peaks, logit_exp_sums};
+    return kMath;
+  }
   std::string isa() const override { return "reference"; }
   Precision precision() const override { return Precision::reference; }
   uint32_t activation_bytes() const override { return 4; }
@@ -89,9 +112,8 @@ class ReferenceBackend : public Backend {
     std::memcpy(buffer.data(), values.data(), values.size() * 4);
     return buffer;
   }
-  Result<void> read(MatrixView from, std::span<float> to) override {
-    std::memcpy(to.data(), from.data, to.size() * 4);
-    return {};
+  Result<std::span<float>> on_host(MatrixView x) override {
+    return std::span(x.row_f32(0), static_cast<size_t>(x.rows * x.columns));
   }
   Result<void> write(std::span<const float> from, MatrixView to) override {
     std::memcpy(to.data, from.data(), from.size() * 4);
@@ -232,6 +254,7 @@ class ReferenceBackend : public Backend {
   Arithmetic product_arithmetic(const WeightView&, int64_t) const override { return Arithmetic::float32; }
 
  private:
+  ThreadPool threads_{1};
   static const float* row(const Weight& weight, int64_t r) {
     return static_cast<const Decoded&>(*weight.storage).values.data() + r * weight.columns;
   }

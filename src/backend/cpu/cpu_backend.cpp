@@ -20,7 +20,7 @@ namespace bise {
 namespace {
 
 constexpr int64_t kSerialBytes = 32 << 10;    // products that read less run on the caller alone
-constexpr int64_t kSerialElements = 16 << 10; // likewise for row-wise ops
+constexpr int64_t kSerialElements = 8 << 10;  // likewise for row-wise ops
 
 KernelActivation kernel_activation(Activation act) {
   switch (act) {
@@ -47,6 +47,8 @@ class CpuBackend : public Backend {
            (num_threads() == 1 ? " thread" : " threads");
   }
   int num_threads() const override { return pool_.num_threads(); }
+  ThreadPool& host_threads() override { return pool_; }
+  const LogitMath& logit_math() const override { return kernels_.logits; }
   std::string isa() const override { return kernels_.name; }
   Precision precision() const override { return options_.precision; }
   uint32_t activation_bytes() const override { return 4; }
@@ -59,10 +61,9 @@ class CpuBackend : public Backend {
     std::memcpy(buffer.data(), values.data(), values.size_bytes());
     return buffer;
   }
-  Result<void> read(MatrixView from, std::span<float> to) override {
-    CHECK(static_cast<int64_t>(to.size()) == from.rows * from.columns);
-    std::memcpy(to.data(), from.data, to.size_bytes());
-    return {};
+  Result<std::span<float>> on_host(MatrixView x) override {
+    TRY(synchronize());
+    return std::span(x.row_f32(0), static_cast<size_t>(x.rows * x.columns));
   }
   Result<void> write(std::span<const float> from, MatrixView to) override {
     CHECK(static_cast<int64_t>(from.size()) == to.rows * to.columns);
@@ -407,7 +408,8 @@ Result<void> CpuBackend::tiled_product(const WeightSegment& s, MatrixView x, Mat
     piece(0, tiles);
     return {};
   }
-  const int64_t grain = std::max<int64_t>(1, tiles / (int64_t{num_threads()} * 6));
+  // Small pieces, so that no thread waits long for another's last.
+  const int64_t grain = std::max<int64_t>(1, tiles / (int64_t{num_threads()} * 16));
   pool_.parallel_for(tiles, grain, [&](int64_t begin, int64_t end, int) { piece(begin, end); });
   return {};
 }
@@ -447,6 +449,8 @@ void CpuBackend::decoded_product(const WeightSegment& s, int64_t first, int64_t 
 }
 
 }  // namespace
+
+const LogitMath& scalar_logit_math() { return kScalarKernels.logits; }
 
 std::unique_ptr<Backend> create_cpu_backend_with(const CpuKernels& kernels, const BackendOptions& options) {
   return std::make_unique<CpuBackend>(kernels, options);

@@ -9,6 +9,7 @@
 
 #include "backend/cpu/kv_layout.h"
 #include "backend/cpu/tile_layout.h"
+#include "backend/logit_math.h"
 
 namespace bise {
 
@@ -72,6 +73,7 @@ struct CpuKernels {
   // Rotates pairs (i, i + half) of one head in place, then multiplies by `factor`.
   void (*rope)(float* x, const float* cosine, const float* sine, int32_t half, float factor);
   void (*attend_block)(const AttendBlock& args);
+  LogitMath logits;
   // Multiplies and adds in registers, `steps` times a fixed number that hides all latencies, and returns
   // the operations done (a product and its addition are two). `sink` [16] gives the numbers, small
   // and not zero, and takes the sums.

@@ -106,6 +106,48 @@ void rope(float* x, const float* cosine, const float* sine, int32_t half, float 
   }
 }
 
+// --- logits: backend/logit_math.h --------------------------------------------------------------------
+
+// 16 logits; those behind the end are -infinity.
+inline F load_logits(const float* p, int64_t lanes) {
+  if (lanes >= 16) return f_load(p);
+  float padded[16];
+  for (int64_t i = 0; i < 16; ++i) padded[i] = i < lanes ? p[i] : -__builtin_inff();
+  return f_load(padded);
+}
+
+bool logit_peaks(const float* x, int64_t n, float* peaks) {
+  F faults = f_set1(0.0f);
+  for (int64_t begin = 0; begin < n; begin += kLogitGroup) {
+    const int64_t end = begin + kLogitGroup < n ? begin + kLogitGroup : n;
+    F top = load_logits(x + begin, end - begin);
+    for (int64_t i = begin; i < end; i += 16) {
+      const F logits = load_logits(x + i, end - i);
+      top = f_max(top, logits);
+      // x - x is NaN for infinities and NaN; -infinity is none here. f_max gives its second operand for NaN.
+      const F positive = f_max(f_set1(0.0f), logits);
+      faults = f_add(faults, f_sub(positive, positive));
+    }
+    *peaks++ = f_reduce_max(top);
+  }
+  return f_reduce_add(faults) == 0.0f;
+}
+
+void logit_exp_sums(const float* x, int64_t n, float top, float factor, float* sums) {
+  const F shift = f_set1(top), scale = f_set1(factor), one = f_set1(1.0f), zero = f_set1(0.0f);
+  for (int64_t begin = 0; begin < n; begin += kLogitGroup) {
+    const int64_t end = begin + kLogitGroup < n ? begin + kLogitGroup : n;
+    F sum = zero;
+    for (int64_t i = begin; i < end; i += 16) {
+      const F e = f_mul(f_sub(load_logits(x + i, end - i), shift), scale);
+      // 0 from -87 on, where f_exp stands still, and 1 above.
+      const F counts = f_min(one, f_max(zero, f_mul(f_add(e, f_set1(87.0f)), f_set1(1e30f))));
+      sum = f_fma(counts, f_exp(e), sum);
+    }
+    *sums++ = f_reduce_add(sum);
+  }
+}
+
 void quantize_row(const float* x, int64_t columns, int8_t* codes, float* scales, int32_t* sums,
                   float* scaled_sums) {
   for (int64_t b = 0; b < columns / kBlock; ++b) {

@@ -24,7 +24,7 @@ using namespace simd_avx512;
 
 constexpr CpuKernels kTable = {
     "avx512",   linear_float, linear_int, dot,       quantize_row, rms_norm, gated_activation,
-    rope,      attend_block, peak,
+    rope,      attend_block, {logit_peaks, logit_exp_sums}, peak,
 };
 constexpr CpuKernels with_amx() {
   CpuKernels table = kTable;

@@ -89,13 +89,44 @@ void store_int4(bool is_key, std::span<const float> given, int32_t token, uint8_
   }
 }
 
+// Of the types that are stored most, places in a tile go in even strides: two steps of a key from its first
+// pair to the next, lanes of a value from one to the next.
+constexpr bool has_even_strides(KernelKv type) {
+  const int64_t odd = kv_element(type, 1, 0), lane = kv_element(type, 0, 1);
+  for (int32_t k = 0; k < 64; ++k) {
+    for (int32_t r = 0; r < kKvLanes; ++r) {
+      if (kv_element(type, k, r) != 16 * (k - k % 2) + odd * (k % 2) + lane * r) return false;
+    }
+  }
+  return true;
+}
+static_assert(has_even_strides(KernelKv::bf16) && has_even_strides(KernelKv::f16) && has_even_strides(KernelKv::f32) &&
+              has_even_strides(KernelKv::int8));
+
 // code(value) for every element, and for the zeros behind them.
 template <class Code, class Convert>
 void store_codes(const Places& place, std::span<const float> x, uint8_t* head, Convert code) {
   const int32_t head_dim = static_cast<int32_t>(x.size());
-  for (int32_t d = 0; d < kv_padded(head_dim); ++d) {
+  auto store = [&](int64_t at, int32_t d) {
     const Code value = d < head_dim ? static_cast<Code>(code(x[static_cast<size_t>(d)])) : Code{};
-    std::memcpy(head + place(d) * static_cast<int64_t>(sizeof(Code)), &value, sizeof(Code));
+    std::memcpy(head + at * static_cast<int64_t>(sizeof(Code)), &value, sizeof(Code));
+  };
+  const int32_t padded = kv_padded(head_dim);
+  if (place.type == KernelKv::fp8) {  // its lanes are exchanged
+    for (int32_t d = 0; d < padded; ++d) store(place(d), d);
+  } else if (place.is_key) {
+    const int64_t odd = kv_element(place.type, 1, 0);
+    int64_t at = place(0);
+    for (int32_t d = 0; d < padded; d += 2, at += 32) {
+      store(at, d);
+      store(at + odd, d + 1);
+    }
+  } else {
+    const int64_t lane = kv_element(place.type, 0, 1);
+    for (int32_t first = 0; first < padded; first += kKvLanes) {
+      int64_t at = place(first);
+      for (int32_t r = 0; r < kKvLanes; ++r, at += lane) store(at, first + r);
+    }
   }
 }
 
@@ -126,8 +157,8 @@ void store_kv_head(KernelKv type, bool is_key, std::span<const float> x, int32_t
   const Places place(type, is_key, head_dim, token);
   switch (type) {
     case KernelKv::f32: store_codes<float>(place, x, head, [](float v) { return v; }); return;
-    case KernelKv::f16: store_codes<uint16_t>(place, x, head, f32_to_f16); return;
-    case KernelKv::bf16: store_codes<uint16_t>(place, x, head, f32_to_bf16); return;
+    case KernelKv::f16: store_codes<uint16_t>(place, x, head, [](float v) { return f32_to_f16(v); }); return;
+    case KernelKv::bf16: store_codes<uint16_t>(place, x, head, [](float v) { return f32_to_bf16(v); }); return;
     case KernelKv::int4: store_int4(is_key, x, token, head); return;
     case KernelKv::fp8:
     case KernelKv::int8: break;
