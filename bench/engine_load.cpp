@@ -3,11 +3,10 @@
 //   engine_load MODEL [--threads N] [CASE...]     MODEL as for `bise run`; all cases when none is named
 //
 //   itl       inter-token time of one stream: alone, and while prompts of 8,000 tokens arrive
-//   cache     time to read a prompt: without and with the cache (0 % hits)
+//   cache     time to read a prompt of 1,024 tokens: without and with the cache (0 % hits); and what the scheduler alone
+//             takes of it, which says what the cache costs where the clock's noise does not
 //   hit       64 new tokens: alone, behind 4,096 that the cache holds, and behind the same in one long prompt
 //   batch     tokens/s of 1, 8 and 32 streams, and the share of a step outside of the forward pass
-//   read-on, read-off   reads one prompt, with and without the cache, and measures nothing: for a tool that
-//             counts instructions (`valgrind --tool=callgrind`, with --threads 1). Only when named
 //   fair      time to first token of a polite tenant: alone, and beside one that floods
 #include <algorithm>
 #include <cstdio>
@@ -18,6 +17,7 @@
 #include "app/session.h"
 #include "base/random.h"
 #include "engine/engine.h"
+#include "engine/scheduler.h"
 
 namespace bise {
 namespace {
@@ -111,8 +111,41 @@ struct Load {
       with.push_back(first_token_ms(*cached, two));
       if (round % 2 == 1) without.push_back(first_token_ms(*plain, one));
     }
-    std::printf("{\"case\": \"cache\", \"off_ms\": %.1f, \"on_ms\": %.1f, \"on_over_off\": %.4f}\n", quantile(without, 0.5),
-                quantile(with, 0.5), quantile(with, 0.5) / quantile(without, 0.5));
+    const double books_off = books_us(false), books_on = books_us(true);
+    std::printf(
+        "{\"case\": \"cache\", \"off_ms\": %.1f, \"on_ms\": %.1f, \"on_over_off\": %.4f, \"scheduler_off_us\": %.1f, "
+        "\"scheduler_on_us\": %.1f, \"cost_of_cache\": %.6f}\n",
+        quantile(without, 0.5), quantile(with, 0.5), quantile(with, 0.5) / quantile(without, 0.5), books_off, books_on,
+        (books_on - books_off) / 1e3 / quantile(without, 0.0));
+  }
+
+  // Microseconds that the scheduler takes for a prompt of 1,024 tokens which begins like no other, from add() to
+  // finish(), no model computing. The cache is full, so that each block of a prompt evicts another's.
+  double books_us(bool prefix_cache) {
+    constexpr int kPrompts = 400;
+    BlockManager blocks(512);
+    Scheduler scheduler({}, blocks);
+    double seconds = 0.0;
+    for (int i = 0; i < 2 * kPrompts; ++i) {
+      auto sequence = std::make_unique<Sequence>();
+      sequence->tokens = prompt(1024, 1).ids;
+      sequence->id = sequence->group = static_cast<SequenceId>(i + 1);
+      sequence->prompt_tokens = sequence->total();
+      sequence->max_tokens = sequence->total() + 1;
+      if (prefix_cache) sequence->salt = "all";
+      const auto start = EngineClock::now();
+      scheduler.add(std::move(sequence));
+      for (bool done = false; !done;) {
+        for (Sequence* item : scheduler.plan().items) {
+          done = item->samples();
+          scheduler.complete(*item);
+          if (done) scheduler.finish(item->id);
+        }
+      }
+      if (i >= kPrompts) seconds += ms_since(start) / 1e3;
+    }
+    CHECK(prefix_cache == (blocks.num_evicted() > 0));
+    return seconds / kPrompts * 1e6;
   }
 
   // The new tokens alone have nothing to look back on. What the cache costs shows beside the step that
@@ -145,12 +178,6 @@ struct Load {
         "\"hit_over_alone\": %.3f, \"hit_over_behind\": %.3f}\n",
         cold, quantile(hits, 0.0), quantile(alone, 0.0), quantile(behind, 0.0), quantile(hits, 0.0) / quantile(alone, 0.0),
         quantile(hits, 0.0) / quantile(behind, 0.0));
-  }
-
-  void read(bool prefix_cache) {
-    EngineOptions options;
-    options.prefix_cache = prefix_cache;
-    first_token_ms(*engine(options), prompt(256, 1));
   }
 
   void batch(int32_t streams, double temperature, double top_p) {
@@ -246,8 +273,6 @@ int run(int argc, char** argv) {
   if (wanted("itl")) load.itl(2.0);
   if (wanted("cache")) load.cache();
   if (wanted("hit")) load.hit();
-  if (cases.count("read-on") > 0) load.read(true);
-  if (cases.count("read-off") > 0) load.read(false);
   if (wanted("batch")) {
     for (int32_t streams : {1, 8, 32}) load.batch(streams, 0.0, 1.0);
     load.batch(32, 1.0, 1.0);
