@@ -85,6 +85,11 @@ inline void words_from_e4m3(const uint8_t* p, int16_t* to) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), words.lo);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 16), words.hi);
 }
+inline void words_from_normal_e4m3(const uint8_t* p, int16_t* to) {
+  const Words words = words_from_normal_e4m3(p);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), words.lo);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 16), words.hi);
+}
 inline F f_from_i(I a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 
 inline I i_zero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }

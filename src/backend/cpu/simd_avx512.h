@@ -62,6 +62,9 @@ inline void f_two_from_normal_e4m3(const uint8_t* p, F* even, F* odd) {
   f_two_from_words(joined(words_from_normal_e4m3(p)), even, odd);
 }
 inline void words_from_e4m3(const uint8_t* p, int16_t* to) { _mm512_storeu_si512(to, joined(words_from_e4m3(p))); }
+inline void words_from_normal_e4m3(const uint8_t* p, int16_t* to) {
+  _mm512_storeu_si512(to, joined(words_from_normal_e4m3(p)));
+}
 inline F f_from_i(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
 
 inline I i_zero() { return {_mm512_setzero_si512()}; }

@@ -179,6 +179,7 @@ inline void words_from_e4m3(const uint8_t* p, int16_t* to) {
     for (int j = 0; j < 2; ++j) to[2 * i + j] = static_cast<int16_t>(bits[j] >> 16);
   }
 }
+inline void words_from_normal_e4m3(const uint8_t* p, int16_t* to) { words_from_e4m3(p, to); }
 // The nibbles of 32 bytes, less 8.
 inline void h_two_from_u4(const uint8_t* p, H* low, H* high) {
   BISE_WORDS {
