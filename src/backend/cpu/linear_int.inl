@@ -279,13 +279,15 @@ void int_tile_many(const IntTile& layout, const uint8_t* tile, int64_t columns, 
 template <IntCodes kCodes, BlockScales kScales, bool kCentred>
 void int_tokens(const IntTile& layout, const uint8_t* tile, int64_t columns, const uint8_t* x, int num_tokens,
                 float* out) {
-  switch (num_tokens) {
-    case 1: return int_tile_few<kCodes, kScales, kCentred, 1>(layout, tile, columns, x, out);
-    case 2: return int_tile_few<kCodes, kScales, kCentred, 2>(layout, tile, columns, x, out);
-    case 4:
-    case 8: return int_tile_runs<kCodes, kScales, kCentred>(layout, tile, columns, x, num_tokens, out);
-    default: return int_tile_many<kCodes, kScales, kCentred>(layout, tile, columns, x, num_tokens, out);
+  if constexpr (kFewTokenKernels) {
+    switch (num_tokens) {
+      case 1: return int_tile_few<kCodes, kScales, kCentred, 1>(layout, tile, columns, x, out);
+      case 2: return int_tile_few<kCodes, kScales, kCentred, 2>(layout, tile, columns, x, out);
+      case 4:
+      case 8: return int_tile_runs<kCodes, kScales, kCentred>(layout, tile, columns, x, num_tokens, out);
+    }
   }
+  int_tile_many<kCodes, kScales, kCentred>(layout, tile, columns, x, num_tokens, out);
 }
 
 void linear_int(const IntTile& layout, const uint8_t* tile, int64_t columns, const uint8_t* x, int num_tokens,

@@ -9,6 +9,8 @@
 
 namespace simd {
 
+constexpr bool kFewTokenKernels = true;
+
 struct F { __m256 lo, hi; };
 struct I { __m256i lo, hi; };
 struct B { __m256i lo, hi; };

@@ -13,6 +13,8 @@
 
 namespace simd {
 
+constexpr bool kFewTokenKernels = true;
+
 struct F { __m512 v; };
 struct I { __m512i v; };
 struct B { __m512i v; };

@@ -7,6 +7,9 @@
 
 namespace simd {
 
+// Whether products have kernels of their own for a few tokens. Here nothing is gained but compile time without.
+constexpr bool kFewTokenKernels = false;
+
 struct F { float v[16]; };
 struct I { int32_t v[16]; };
 struct B { uint8_t v[64]; };
