@@ -263,15 +263,16 @@ TEST(Encode, arguments_beyond_the_limits_of_python_are_refused_and_not_quoted) {
 }
 
 TEST(Encode, a_hundred_thousand_messages_are_no_hardship) {
+  constexpr size_t kPairs = 100000 / BISE_TEST_SHARE, kCalls = 20000 / BISE_TEST_SHARE;
   std::string body = R"({"messages": [)";
-  for (int i = 0; i < 100000; ++i) {
+  for (size_t i = 0; i < kPairs; ++i) {
     body += R"({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, )";
   }
   body += R"({"role": "user", "content": "c"}]})";
-  EXPECT_EQ(ids("v15", body).size(), 1u + 12u + 3u + 100000u * 5u);
+  EXPECT_EQ(ids("v15", body).size(), 1 + 12 + 3 + kPairs * 5);
 
   std::string calls, results;
-  for (int i = 0; i < 20000; ++i) {
+  for (size_t i = 0; i < kCalls; ++i) {
     std::string id = "call" + std::to_string(i);
     calls += std::string(i > 0 ? ", " : "") + R"({"id": ")" + id +
              R"(", "function": {"name": "f", "arguments": ""}})";

@@ -124,7 +124,7 @@ TEST(scheduler, the_limit_of_running_sequences_holds) {
 // plan makes progress within its budget, and every sequence that is not cancelled ends at its
 // length.
 TEST(scheduler, random_arrivals_and_cancels_keep_the_books_balanced) {
-  for (uint64_t seed = 0; seed < 40; ++seed) {
+  for (uint64_t seed = 0; seed < 40 / BISE_TEST_SHARE; ++seed) {
     uint64_t draws = 0;
     auto below = [&](uint64_t n) { return random_bits(seed, 3, draws++) % n; };
     const int32_t block_size = static_cast<int32_t>(1 + below(8));
