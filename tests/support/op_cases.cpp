@@ -287,7 +287,7 @@ std::string case_name(const OpCase& c) {
 namespace {
 
 void add_products(std::vector<OpCase>& cases) {
-  constexpr int64_t kRows[] = {16, 1, 17, 33, 15}, kTokens[] = {1, 5, 2, 33, 3, 4};
+  constexpr int64_t kRows[] = {16, 1, 17, 33, 15}, kTokens[] = {1, 5, 2, 33, 3, 4, 8, 12};
   size_t turn = 0;
   for (const PartCase& part : every_format(0)) {
     const int32_t block = weight_format(part.format).block_elements;
@@ -300,7 +300,7 @@ void add_products(std::vector<OpCase>& cases) {
       for (int i = 0; i < (k > 2000 ? 1 : 4); ++i, ++turn) {
         PartCase one = part;
         one.rows = kRows[turn % 5];
-        cases.push_back({.op = Op::matmul, .tokens = kTokens[turn % 6], .columns = k, .parts = {one}, .accumulate = turn % 2 == 1});
+        cases.push_back({.op = Op::matmul, .tokens = kTokens[turn % 8], .columns = k, .parts = {one}, .accumulate = turn % 2 == 1});
       }
     }
     PartCase interleaved = part;  // heads of 16, and of 6: half a head is odd

@@ -7,6 +7,7 @@
 
 #include "backend/cpu/cpu_attention.h"
 #include "backend/cpu/cpu_features.h"
+#include "backend/cpu/cpu_inputs.h"
 #include "backend/cpu/cpu_memory.h"
 #include "backend/cpu/cpu_panels.h"
 #include "backend/cpu/cpu_peak.h"
@@ -39,6 +40,7 @@ class CpuBackend : public Backend {
         pool_(options.num_threads > 0 ? options.num_threads : usable_cores()),
         loader_(pool_, options.precision == Precision::fast),
         panels_(options.row_invariant ? nullptr : kernels.panels, pool_),
+        inputs_(kernels, pool_),
         scratch_(static_cast<size_t>(pool_.num_threads())),
         tiles_(static_cast<size_t>(pool_.num_threads())) {}
 
@@ -174,15 +176,6 @@ class CpuBackend : public Backend {
   }
 
  private:
-  // Activations in 8 bits of all tokens of a product.
-  struct QuantizedMatrix {
-    std::vector<int8_t> codes;
-    std::vector<float> scales;
-    std::vector<int32_t> sums;
-    std::vector<float> scaled_sums;
-    std::vector<QuantizedRow> rows;
-  };
-
   // To those above it is this device that failed, whatever was beneath it.
   void fail(const Error& error) {
     if (!failed_) failed_ = Error(ErrorCode::device, error.message());
@@ -203,7 +196,6 @@ class CpuBackend : public Backend {
     });
   }
 
-  void quantize(MatrixView x);
   // FP8 inputs as the GPU path sees them: rounded to e4m3 codes of the static scale.
   MatrixView statically_quantized(MatrixView x, float scale);
   Result<void> tiled_product(const WeightSegment& segment, MatrixView x, MatrixView y, bool accumulate);
@@ -215,8 +207,9 @@ class CpuBackend : public Backend {
                        MatrixView y, bool accumulate);
   // What x was made into for the segments of a product so far.
   struct MadeInputs {
-    bool is_quantized = false;   // quantized_ has it
-    const void* panel = nullptr; // panels_ has this, x or a rounding of it
+    bool is_quantized = false;      // inputs_ has it in 8 bits
+    const void* floats = nullptr;   // inputs_ has this, x or a rounding of it
+    const void* panel = nullptr;    // panels_ has this
   };
   // x as a segment wants it; copies in 8 bits and in BF16 are made once per product.
   Result<MatrixView> input_of(const WeightSegment& segment, MatrixView x, MadeInputs* made);
@@ -232,32 +225,13 @@ class CpuBackend : public Backend {
   ThreadPool pool_;
   WeightLoader loader_;
   CpuPanels panels_;
+  CpuInputs inputs_;
   std::vector<std::vector<float>> scratch_;  // one per thread
   std::vector<Buffer> tiles_;                // of a streamed weight, packed: a few per thread
   std::optional<Error> failed_;              // the first failure since synchronize()
   AttentionScratch attention_scratch_;
-  QuantizedMatrix quantized_;
   std::vector<float> static_inputs_;
 };
-
-void CpuBackend::quantize(MatrixView x) {
-  const size_t rows = static_cast<size_t>(x.rows), columns = static_cast<size_t>(x.columns);
-  QuantizedMatrix& q = quantized_;
-  q.codes.resize(rows * columns);
-  q.scales.resize(rows * columns / kBlock);
-  q.sums.resize(rows * columns / kBlock * 2);
-  q.scaled_sums.resize(rows * columns / kBlock);
-  q.rows.resize(rows);
-  each_row(x.rows, x.columns, [&](int64_t i) {
-    const size_t at = static_cast<size_t>(i) * columns;
-    int8_t* codes = &q.codes[at];
-    float* scales = &q.scales[at / kBlock];
-    int32_t* sums = &q.sums[at / kBlock * 2];
-    float* scaled_sums = &q.scaled_sums[at / kBlock];
-    kernels_.quantize_row(x.row_f32(i), x.columns, codes, scales, sums, scaled_sums);
-    q.rows[static_cast<size_t>(i)] = {codes, scales, sums, scaled_sums};
-  });
-}
 
 MatrixView CpuBackend::statically_quantized(MatrixView x, float scale) {
   static_inputs_.resize(static_cast<size_t>(x.rows * x.columns));
@@ -298,14 +272,17 @@ Result<MatrixView> CpuBackend::input_of(const WeightSegment& s, MatrixView x, Ma
   const bool is_static = options_.fp8_static_activations && s.activation_scale > 0.0f;
   if (is_static) {
     x = statically_quantized(x, s.activation_scale);
-    made->panel = nullptr;  // other numbers at the same place
+    made->floats = made->panel = nullptr;  // other numbers at the same place
   }
   if (!s.tiles) return x;
   if (panels_.takes(*s.tiles, x.rows)) {
     if (made->panel != x.data) TRY(panels_.set_input(x));
     made->panel = x.data;
-  } else if (s.tiles->integer && !made->is_quantized) {
-    quantize(x);
+  } else if (!s.tiles->integer) {
+    if (made->floats != x.data) inputs_.arrange(x);
+    made->floats = x.data;
+  } else if (!made->is_quantized) {
+    inputs_.quantize(x);
     made->is_quantized = true;
   }
   return x;
@@ -418,10 +395,9 @@ void CpuBackend::tile_product(const WeightSegment& s, int64_t tile, const uint8_
                               int64_t token, int tokens, MatrixView y, bool accumulate) const {
   float out[kMaxTokens * kTileRows];
   if (s.tiles->integer) {
-    kernels_.linear_int(s.tiles->ints, data, x.columns, &quantized_.rows[static_cast<size_t>(token)],
-                        tokens, out);
+    kernels_.linear_int(s.tiles->ints, data, x.columns, inputs_.quantized(token), tokens, out);
   } else {
-    kernels_.linear_float(s.tiles->floats, data, x.columns, x.row_f32(token), x.columns, tokens, out);
+    kernels_.linear_float(s.tiles->floats, data, x.columns, inputs_.floats(token), out);
   }
   store_sums(s, tile, out, token, tokens, y, accumulate);
 }

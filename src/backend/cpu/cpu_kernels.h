@@ -8,18 +8,20 @@
 #include <stdint.h>
 
 #include "backend/cpu/kv_layout.h"
+#include "backend/cpu/run_layout.h"
 #include "backend/cpu/tile_layout.h"
 #include "backend/logit_math.h"
 
 namespace bise {
 
-// One row of activations in 8 bits: x = scale * q, in blocks of 32.
-struct QuantizedRow {
-  const int8_t* codes;   // [columns]
-  const float* scales;   // [columns / 32]
-  const int32_t* sums;   // [columns / 32][2]: sums of the codes of each half block
-  const float* scaled_sums;  // [columns / 32]: scale times the sum of the codes
+// The rows of x of one product with float tiles. Few stand as they are, row t at x + t * stride; more by columns,
+// [columns][num_tokens], so that a product with a tile reads them from end to end.
+struct FloatInputs {
+  const float* x;
+  int num_tokens;  // in [1, kMaxTokens]
+  int64_t stride;
 };
+constexpr int kFewTokens = 2;
 
 enum class KernelActivation : uint8_t { silu, gelu_erf, gelu_tanh };
 // float_fma: products and sums of float32. int8_dot: of bytes, summed in 32 bits.
@@ -58,15 +60,15 @@ struct CpuKernels {
 
   // out[t * 16 + r] = sum over columns of tile row r times x row t. num_tokens in [1, kMaxTokens].
   // Block scales in e4m3 count for 2^-8 of their value; the factors of the rows make up for it.
-  void (*linear_float)(const FloatTile& layout, const uint8_t* tile, int64_t columns, const float* x,
-                       int64_t x_stride, int num_tokens, float* out);
-  void (*linear_int)(const IntTile& layout, const uint8_t* tile, int64_t columns,
-                     const QuantizedRow* x, int num_tokens, float* out);
+  void (*linear_float)(const FloatTile& layout, const uint8_t* tile, int64_t columns, FloatInputs x, float* out);
+  // The same with x in 8 bits (run_layout.h).
+  void (*linear_int)(const IntTile& layout, const uint8_t* tile, int64_t columns, const uint8_t* x, int num_tokens,
+                     float* out);
   float (*dot)(const float* a, const float* b, int64_t n);
-  // columns is a multiple of 32. amax / 127 per block, round to nearest even. A block below 2^-119 is
-  // zero; one with an infinity or a NaN has the scale NaN, and so has every result of its row.
-  void (*quantize_row)(const float* x, int64_t columns, int8_t* codes, float* scales, int32_t* sums,
-                       float* scaled_sums);
+  // x as token `token` of a batch of num_tokens. columns is a multiple of 32. amax / 127 per block, round to
+  // nearest even. A block below 2^-119 is zero; one with an infinity or a NaN has the scale NaN, and so has every
+  // result of its row.
+  void (*quantize_row)(const float* x, int64_t columns, int token, int num_tokens, uint8_t* batch);
   void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps, float* out);
   void (*gated_activation)(KernelActivation act, const float* gate, const float* up, int64_t n,
                            float* out);

@@ -148,26 +148,35 @@ void logit_exp_sums(const float* x, int64_t n, float top, float factor, float* s
   }
 }
 
-void quantize_row(const float* x, int64_t columns, int8_t* codes, float* scales, int32_t* sums,
-                  float* scaled_sums) {
-  for (int64_t b = 0; b < columns / kBlock; ++b) {
+void quantize_row(const float* x, int64_t columns, int token, int num_tokens, uint8_t* batch) {
+  const TokenPlace place = place_of(token, num_tokens);
+  const int n = place.run_tokens, t = token - place.run_start;
+  uint8_t* record = batch + place.run_start * kTokenRecord;
+  for (int64_t b = 0; b < columns / kBlock; ++b, record += num_tokens * kTokenRecord) {
     F low = f_load(x + b * kBlock), high = f_load(x + b * kBlock + 16);
+    float scale, scaled_sum;
+    alignas(16) int8_t codes[kBlock];
+    int16_t sums[3][2];
     // x - x is 0, or NaN for infinities and NaN: these must reach the results, not become codes.
     if (f_reduce_add(f_add(f_sub(low, low), f_sub(high, high))) != 0.0f) {
-      memset(codes + b * kBlock, 0, kBlock);
-      scales[b] = scaled_sums[b] = __builtin_nanf("");
-      sums[2 * b] = sums[2 * b + 1] = 0;
-      continue;
+      memset(codes, 0, sizeof(codes));
+      memset(sums, 0, sizeof(sums));
+      scale = scaled_sum = __builtin_nanf("");
+    } else {
+      const float amax = f_reduce_max(f_max(f_abs(low), f_abs(high)));
+      scale = amax / 127.0f;
+      F inverse = f_set1(amax >= 0x1p-119f ? 127.0f / amax : 0.0f);  // below it the quotient may overflow
+      I q_low = i_from_f(f_round(f_mul(low, inverse))), q_high = i_from_f(f_round(f_mul(high, inverse)));
+      i_store_i8(codes, q_low);
+      i_store_i8(codes + 16, q_high);
+      i_pair_sums(q_low, sums[0]);
+      i_pair_sums(q_high, sums[1]);
+      for (int j = 0; j < 2; ++j) sums[2][j] = static_cast<int16_t>(sums[0][j] + sums[1][j]);
+      scaled_sum = scale * static_cast<float>(sums[2][0] + sums[2][1]);
     }
-    float amax = f_reduce_max(f_max(f_abs(low), f_abs(high)));
-    float scale = amax / 127.0f;
-    F inverse = f_set1(amax >= 0x1p-119f ? 127.0f / amax : 0.0f);  // below it the quotient may overflow
-    I q_low = i_from_f(f_round(f_mul(low, inverse))), q_high = i_from_f(f_round(f_mul(high, inverse)));
-    i_store_i8(codes + b * kBlock, q_low);
-    i_store_i8(codes + b * kBlock + 16, q_high);
-    scales[b] = scale;
-    sums[2 * b] = i_reduce_add(q_low);
-    sums[2 * b + 1] = i_reduce_add(q_high);
-    scaled_sums[b] = scale * static_cast<float>(sums[2 * b] + sums[2 * b + 1]);
+    for (int q = 0; q < kBlock / 4; ++q) memcpy(record + 4 * (q * n + t), codes + 4 * q, 4);
+    memcpy(record + kRunScales * n + 4 * t, &scale, 4);
+    memcpy(record + kRunScaledSums * n + 4 * t, &scaled_sum, 4);
+    for (int part = 0; part < 3; ++part) memcpy(record + kRunPairSums * n + 4 * (part * n + t), sums[part], 4);
   }
 }

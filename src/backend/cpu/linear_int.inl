@@ -1,19 +1,32 @@
 // Products of one integer tile of 16 rows with inputs of 8 bits, a few tokens at a time. Included by
 // isa_*.cpp behind tile_codes.inl.
 
-inline int32_t load_quad(const int8_t* p) {
-  int32_t quad;
-  memcpy(&quad, p, 4);
-  return quad;
-}
+// The record of one block of columns of kTokens tokens that run together (tile_layout.h).
+template <int kTokens>
+struct Run {
+  const uint8_t* record;
+
+  template <class T>
+  T at(int64_t offset) const {
+    T value;
+    memcpy(&value, record + offset, sizeof(T));
+    return value;
+  }
+  int32_t quad(int q, int t) const { return at<int32_t>(4 * (q * kTokens + t)); }
+  float scale(int t) const { return at<float>(kRunScales * kTokens + 4 * t); }
+  float scaled_sum(int t) const { return at<float>(kRunScaledSums * kTokens + 4 * t); }
+  int32_t pair_sums(RunPart part, int t) const {
+    return at<int32_t>(kRunPairSums * kTokens + 4 * (static_cast<int>(part) * kTokens + t));
+  }
+};
 
 // Where the codes of a block come from: the packed block itself, or 8 x 64 bytes unpacked before.
 template <IntCodes kCodes>
 struct PackedQuads {
-  const uint8_t* block;
+  const uint8_t* codes;
   template <int kQuad>
   B quad() const {
-    return unpack_quad<kCodes, kQuad>(block);
+    return unpack_quad<kCodes, kQuad>(codes);
   }
 };
 struct UnpackedQuads {
@@ -36,87 +49,153 @@ struct StoredSums {
   void set(int t, F value) const { f_store(sum + t * kTileRows, value); }
 };
 
-// Adds the products of half a block (quads 4 * kHalf to 4 * kHalf + 3) to sum[t]. `narrow` carries
-// sums that may be too small for more products; it is flushed when they are full or when `kFlush`.
-template <IntCodes kCodes, int kTokens, int kHalf, bool kFlush, class Quads>
-inline void half_block_sums(Quads quads, const int8_t* const* x, D* narrow, I* sum) {
-  auto step = [&]<int kQuad>() {
-    const B w = quads.template quad<kQuad>();
-    if constexpr (is_signed(kCodes)) {
-      for (int t = 0; t < kTokens; ++t) sum[t] = i_mac_signed(sum[t], w, load_quad(x[t] + 4 * kQuad));
-    } else {
-      constexpr int kSafe = safe_quads(largest_code(kCodes));
-      for (int t = 0; t < kTokens; ++t) narrow[t] = d_mac(narrow[t], w, load_quad(x[t] + 4 * kQuad));
-      constexpr bool kFull = kSafe < 8 && (kQuad + 1) % kSafe == 0;
-      if constexpr (kFull || (kFlush && kQuad % 4 == 3)) {
-        for (int t = 0; t < kTokens; ++t) {
-          sum[t] = i_add(sum[t], d_flush(narrow[t]));
-          narrow[t] = d_zero();
-        }
-      }
-    }
-  };
-  for_each_index<4 * kHalf, 4 * kHalf + 4>(step);
+// How the products of a block are summed.
+//   wide      signed codes, in 32 bits
+//   whole     unsigned codes whose sums over a block fit the narrow sums
+//   by_halves unsigned codes: narrow sums of 16 columns each
+// Centred sums begin at -offset times the sum of the inputs and end at the products of the codes less the offset.
+// Those are small, whatever they passed on the way: narrow sums that wrap around come back.
+enum class SumKind : uint8_t { wide, whole, by_halves };
+constexpr SumKind sum_kind(IntCodes codes, BlockScales scales, bool centred) {
+  if (is_signed(codes)) return SumKind::wide;
+  const int largest = centred ? (largest_code(codes) + 1) / 2 : largest_code(codes);
+  const bool fits = largest * (kBlock / 2) * 127 <= 32767;
+  return has_halves(scales) || !fits ? SumKind::by_halves : SumKind::whole;
+}
+// Codes that occur both with an offset and without one have kernels for either; six bits fit centred sums alone.
+constexpr bool both_ways(IntCodes codes, BlockScales scales) {
+  return scales == BlockScales::none && !is_signed(codes) && codes != IntCodes::u6 && codes != IntCodes::e2m1;
+}
+constexpr bool never_centred(IntCodes codes, BlockScales scales) {
+  return is_signed(codes) || scales == BlockScales::u8_min || scales == BlockScales::u4_halves;
+}
+// What is subtracted from the codes in the sums, what of the offset is left for their end, and whether there is a
+// minimum to add.
+struct BlockTerms {
+  int start_offset, end_offset;
+  bool has_minimum;
+};
+template <IntCodes kCodes, bool kCentred>
+inline BlockTerms block_terms(const IntTile& layout) {
+  const int start = !kCentred ? 0 : kCodes == IntCodes::u6 ? 32 : layout.offset;
+  return {start, layout.offset - start, layout.minimum != Minimum::none};
 }
 
-// sums.get(t) += one block of the tile times block `b` of token t. `scales`: the block's own.
-template <IntCodes kCodes, BlockScales kScales, int kTokens, class Quads, class Sums>
-inline void add_block(const IntTile& layout, GroupFactors f, Quads quads, const uint8_t* scales,
-                      const QuantizedRow* x, int64_t b, Sums sums) {
-  constexpr bool kHalves = has_halves(kScales);
-  const int8_t* codes[kTokens];
-  I low[kTokens], high[kTokens];
-  D narrow[kTokens];
-  for (int t = 0; t < kTokens; ++t) {
-    codes[t] = x[t].codes + b * kBlock;
-    low[t] = high[t] = i_zero();
-    narrow[t] = d_zero();
+// narrow[t] = the products of quads [kFirst, kLast) with token t.
+template <bool kCentred, int kFirst, int kLast, int kTokens, class Quads>
+inline void narrow_sums(Quads quads, Run<kTokens> x, RunPart part, int offset, D* narrow) {
+  if constexpr (kCentred) {
+    for (int t = 0; t < kTokens; ++t) narrow[t] = d_start(x.pair_sums(part, t), offset);
   }
-  half_block_sums<kCodes, kTokens, 0, kHalves>(quads, codes, narrow, low);
-  half_block_sums<kCodes, kTokens, 1, true>(quads, codes, narrow, kHalves ? high : low);
+  auto step = [&]<int kQuad>() {
+    const B w = quads.template quad<kQuad>();
+    for (int t = 0; t < kTokens; ++t) {
+      if constexpr (kQuad == kFirst && !kCentred) narrow[t] = d_mul(w, x.quad(kQuad, t));
+      else narrow[t] = d_mac(narrow[t], w, x.quad(kQuad, t));
+    }
+  };
+  for_each_index<kFirst, kLast>(step);
+}
 
-  if constexpr (kScales == BlockScales::u8_min) {
-    f.d = f_mul(f.d, f_from_i(i_from_u8(scales)));
-    f.m = f_mul(f.m, f_from_i(i_from_u8(scales + kTileRows)));
+// What the products of a block are multiplied with.
+template <BlockScales kScales>
+struct BlockFactors {
+  F d, m;
+  BlockFactors(GroupFactors f, const uint8_t* scales) : d(f.d), m(f.m) {
+    if constexpr (kScales == BlockScales::u8_min) {
+      d = f_mul(d, f_from_i(i_from_u8(scales)));
+      m = f_mul(m, f_from_i(i_from_u8(scales + kTileRows)));
+    }
+  }
+};
+template <>
+struct BlockFactors<BlockScales::i8> {
+  F d;
+  I scale;
+  BlockFactors(GroupFactors f, const uint8_t* scales) : d(f.d), scale(i_from_i8(scales)) {}
+};
+template <>
+struct BlockFactors<BlockScales::i8_halves> {
+  F d;
+  S low, high;
+  BlockFactors(GroupFactors f, const uint8_t* scales)
+      : d(f.d), low(s_from_i8(scales)), high(s_from_i8(scales + kTileRows)) {}
+};
+template <>
+struct BlockFactors<BlockScales::u4_halves> {
+  F d, m;
+  S low, high;
+  H min_low, min_high;
+  BlockFactors(GroupFactors f, const uint8_t* scales)
+      : d(f.d), m(f.m), low(s_low_nibbles(scales)), high(s_low_nibbles(scales + kTileRows)),
+        min_low(h_pairs_high_nibbles(scales)), min_high(h_pairs_high_nibbles(scales + kTileRows)) {}
+};
+template <>
+struct BlockFactors<BlockScales::e4m3_halves> {
+  F low, high;
+  BlockFactors(GroupFactors f, const uint8_t* scales)
+      : low(f_mul(f.d, f_from_e4m3_256th(scales))), high(f_mul(f.d, f_from_e4m3_256th(scales + kTileRows))) {}
+};
+
+// sums.get(t) += one block of the tile times the same block of token t.
+template <SumKind kKind, bool kCentred, BlockScales kScales, int kTokens, class Quads, class Sums>
+inline void add_block(BlockTerms terms, const BlockFactors<kScales>& f, Quads quads, Run<kTokens> x, Sums sums) {
+  I dot[kTokens];
+  D narrow[kTokens];
+  F both[kTokens];
+  if constexpr (kKind == SumKind::wide) {
+    for (int t = 0; t < kTokens; ++t) dot[t] = i_zero();
+    auto step = [&]<int kQuad>() {
+      const B w = quads.template quad<kQuad>();
+      for (int t = 0; t < kTokens; ++t) dot[t] = i_mac_signed(dot[t], w, x.quad(kQuad, t));
+    };
+    for_each_index<0, 8>(step);
+  } else if constexpr (kKind == SumKind::whole) {
+    narrow_sums<kCentred, 0, 8>(quads, x, RunPart::whole, terms.start_offset, narrow);
+    for (int t = 0; t < kTokens; ++t) dot[t] = d_flush(narrow[t]);
+  } else {
+    narrow_sums<kCentred, 0, 4>(quads, x, RunPart::first, terms.start_offset, narrow);
+    for (int t = 0; t < kTokens; ++t) {
+      if constexpr (kScales == BlockScales::e4m3_halves) both[t] = f_mul(f_from_i(d_flush(narrow[t])), f.low);
+      else if constexpr (has_halves(kScales)) dot[t] = d_flush_scaled(narrow[t], f.low);
+      else dot[t] = d_flush(narrow[t]);
+    }
+    narrow_sums<kCentred, 4, 8>(quads, x, RunPart::second, terms.start_offset, narrow);
+    for (int t = 0; t < kTokens; ++t) {
+      if constexpr (kScales == BlockScales::e4m3_halves) both[t] = f_fma(f_from_i(d_flush(narrow[t])), f.high, both[t]);
+      else if constexpr (has_halves(kScales)) dot[t] = i_add(dot[t], d_flush_scaled(narrow[t], f.high));
+      else dot[t] = i_add(dot[t], d_flush(narrow[t]));
+    }
+  }
+  if constexpr (kScales == BlockScales::none && kKind != SumKind::whole) {
+    if (terms.end_offset != 0) {
+      for (int t = 0; t < kTokens; ++t) {
+        dot[t] = i_add(dot[t], i_start(x.pair_sums(RunPart::whole, t), terms.end_offset));
+      }
+    }
   }
   for (int t = 0; t < kTokens; ++t) {
-    const int32_t* code_sums = x[t].sums + 2 * b;
+    const F scale = f_set1(x.scale(t));
     F sum = sums.get(t);
-    const F scale = f_set1(x[t].scales[b]);
-    if constexpr (kHalves) {
-      if (layout.offset != 0) {
-        low[t] = i_sub(low[t], i_set1(layout.offset * code_sums[0]));
-        high[t] = i_sub(high[t], i_set1(layout.offset * code_sums[1]));
-      }
-    } else if (layout.offset != 0) {
-      low[t] = i_sub(low[t], i_set1(layout.offset * (code_sums[0] + code_sums[1])));
-    }
     if constexpr (kScales == BlockScales::e4m3_halves) {
-      const F first = f_mul(f_from_i(low[t]), f_from_e4m3_256th(scales));
-      const F both = f_fma(f_from_i(high[t]), f_from_e4m3_256th(scales + kTileRows), first);
-      sums.set(t, f_fma(both, f_mul(f.d, scale), sum));
-      continue;
-    }
-    I dot = low[t];
-    if constexpr (kScales == BlockScales::i8) dot = i_mul(low[t], i_from_i8(scales));
-    if constexpr (kScales == BlockScales::i8_halves) {
-      dot = i_add(i_mul(low[t], i_from_i8(scales)), i_mul(high[t], i_from_i8(scales + kTileRows)));
-    }
-    if constexpr (kScales == BlockScales::u4_halves) {
-      dot = i_add(i_mul(low[t], i_low_nibbles(scales)), i_mul(high[t], i_low_nibbles(scales + kTileRows)));
-      const I minima = i_add(i_mul(i_high_nibbles(scales), i_set1(code_sums[0])),
-                             i_mul(i_high_nibbles(scales + kTileRows), i_set1(code_sums[1])));
-      sum = f_fma(f_from_i(minima), f_mul(f.m, scale), sum);
-    }
-    sum = f_fma(f_from_i(dot), f_mul(f.d, scale), sum);
-    if constexpr (kScales == BlockScales::none || kScales == BlockScales::u8_min) {
-      if (layout.minimum != Minimum::none) sum = f_fma(f.m, f_set1(x[t].scaled_sums[b]), sum);
+      sum = f_fma(both[t], scale, sum);
+    } else {
+      if constexpr (kScales == BlockScales::i8) dot[t] = i_mul(dot[t], f.scale);
+      if constexpr (kScales == BlockScales::u4_halves) {
+        const I minima = i_mac_pairs(i_mac_pairs(i_zero(), f.min_low, x.pair_sums(RunPart::first, t)), f.min_high,
+                                     x.pair_sums(RunPart::second, t));
+        sum = f_fma(f_from_i(minima), f_mul(f.m, scale), sum);
+      }
+      sum = f_fma(f_from_i(dot[t]), f_mul(f.d, scale), sum);
+      if constexpr (kScales == BlockScales::none || kScales == BlockScales::u8_min) {
+        if (terms.has_minimum) sum = f_fma(f.m, f_set1(x.scaled_sum(t)), sum);
+      }
     }
     sums.set(t, sum);
   }
 }
 
-// Calls body(block number, its group's factors, block) for every block of a tile.
+// Calls body(its group's factors, block) for every block of a tile, in order.
 template <IntCodes kCodes, BlockScales kScales, class Body>
 inline void each_block(const IntTile& layout, const uint8_t* tile, int64_t columns, Body body) {
   constexpr int kBytes = block_bytes(kCodes, kScales);
@@ -129,57 +208,94 @@ inline void each_block(const IntTile& layout, const uint8_t* tile, int64_t colum
     tile += header;
     for (int64_t b = first; b < end; ++b, tile += kBytes) {
       prefetch(tile, kBytes);
-      body(b, f, tile);
+      body(f, tile);
     }
   }
 }
 
-// A few tokens: codes go from the packed block straight into the products.
-template <IntCodes kCodes, BlockScales kScales, int kTokens>
-void int_tile_few(const IntTile& layout, const uint8_t* tile, int64_t columns, const QuantizedRow* x, float* out) {
+// A few tokens: codes go from the packed block straight into the products, and the sums stay in registers.
+template <IntCodes kCodes, BlockScales kScales, bool kCentred, int kTokens>
+void int_tile_few(const IntTile& layout, const uint8_t* tile, int64_t columns, const uint8_t* x, float* out) {
+  const BlockTerms terms = block_terms<kCodes, kCentred>(layout);
   F sum[kTokens];
   for (int t = 0; t < kTokens; ++t) sum[t] = f_set1(0.0f);
-  each_block<kCodes, kScales>(layout, tile, columns, [&](int64_t b, GroupFactors f, const uint8_t* block) {
-    add_block<kCodes, kScales, kTokens>(layout, f, PackedQuads<kCodes>{block + block_scale_bytes(kScales)}, block,
-                                        x, b, HeldSums{sum});
+  each_block<kCodes, kScales>(layout, tile, columns, [&](GroupFactors f, const uint8_t* block) {
+    add_block<sum_kind(kCodes, kScales, kCentred), kCentred, kScales, kTokens>(
+        terms, BlockFactors<kScales>(f, block), PackedQuads<kCodes>{block + block_scale_bytes(kScales)}, Run<kTokens>{x},
+        HeldSums{sum});
+    x += kTokens * kTokenRecord;
   });
   for (int t = 0; t < kTokens; ++t) f_store(out + t * kTileRows, sum[t]);
 }
 
+// One or two runs of four: the same, but the sums wait in `out`. Unpacking twice costs less than storing what was
+// unpacked.
+template <IntCodes kCodes, BlockScales kScales, bool kCentred>
+void int_tile_runs(const IntTile& layout, const uint8_t* tile, int64_t columns, const uint8_t* x, int num_tokens,
+                   float* out) {
+  const BlockTerms terms = block_terms<kCodes, kCentred>(layout);
+  for (int t = 0; t < num_tokens; ++t) f_store(out + t * kTileRows, f_set1(0.0f));
+  each_block<kCodes, kScales>(layout, tile, columns, [&](GroupFactors f, const uint8_t* block) {
+    const BlockFactors<kScales> factors(f, block);
+    for (int t = 0; t < num_tokens; t += 4, x += 4 * kTokenRecord) {
+      add_block<sum_kind(kCodes, kScales, kCentred), kCentred, kScales, 4>(
+          terms, factors, PackedQuads<kCodes>{block + block_scale_bytes(kScales)}, Run<4>{x},
+          StoredSums{out + t * kTileRows});
+    }
+  });
+}
+
+// The products of a block whose codes lie unpacked with all tokens. Not a part of int_tile_many(), which knows the
+// codes: so codes that are summed alike share it.
+template <SumKind kKind, bool kCentred, BlockScales kScales>
+[[gnu::noinline]] void add_unpacked_block(BlockTerms terms, const BlockFactors<kScales>& f, const uint8_t* bytes,
+                                          const uint8_t* x, int num_tokens, float* out) {
+  in_groups(num_tokens, [&]<int kTokens>(int first) {
+    add_block<kKind, kCentred, kScales, kTokens>(terms, f, UnpackedQuads{bytes},
+                                                 Run<kTokens>{x + first * kTokenRecord},
+                                                 StoredSums{out + first * kTileRows});
+  });
+}
+
 // Many: each block is unpacked once for all of them, and the sums wait in `out`. The same steps in
 // the same order for each token.
-template <IntCodes kCodes, BlockScales kScales>
-void int_tile_many(const IntTile& layout, const uint8_t* tile, int64_t columns, const QuantizedRow* x,
-                   int num_tokens, float* out) {
+template <IntCodes kCodes, BlockScales kScales, bool kCentred>
+void int_tile_many(const IntTile& layout, const uint8_t* tile, int64_t columns, const uint8_t* x, int num_tokens,
+                   float* out) {
+  const BlockTerms terms = block_terms<kCodes, kCentred>(layout);
   for (int t = 0; t < num_tokens; ++t) f_store(out + t * kTileRows, f_set1(0.0f));
-  each_block<kCodes, kScales>(layout, tile, columns, [&](int64_t b, GroupFactors f, const uint8_t* block) {
+  each_block<kCodes, kScales>(layout, tile, columns, [&](GroupFactors f, const uint8_t* block) {
     alignas(64) uint8_t bytes[8 * 64];
     auto unpack = [&]<int kQuad>() {
       b_store(bytes + kQuad * 64, unpack_quad<kCodes, kQuad>(block + block_scale_bytes(kScales)));
     };
     for_each_index<0, 8>(unpack);
-    // Compilers else keep what they have just stored in registers, of which there are too few, and move it about.
-    asm volatile("" : : "r"(bytes) : "memory");
-    in_groups(num_tokens, [&]<int kTokens>(int first) {
-      add_block<kCodes, kScales, kTokens>(layout, f, UnpackedQuads{bytes}, block, x + first, b,
-                                          StoredSums{out + first * kTileRows});
-    });
+    const BlockFactors<kScales> factors(f, block);
+    add_unpacked_block<sum_kind(kCodes, kScales, kCentred), kCentred, kScales>(terms, factors, bytes, x, num_tokens, out);
+    x += num_tokens * kTokenRecord;
   });
 }
 
-template <IntCodes kCodes, BlockScales kScales>
-void int_tokens(const IntTile& layout, const uint8_t* tile, int64_t columns, const QuantizedRow* x,
-                int num_tokens, float* out) {
-  switch (num_tokens) {
-    case 1: return int_tile_few<kCodes, kScales, 1>(layout, tile, columns, x, out);
-    case 2: return int_tile_few<kCodes, kScales, 2>(layout, tile, columns, x, out);
-    default: return int_tile_many<kCodes, kScales>(layout, tile, columns, x, num_tokens, out);
+template <IntCodes kCodes, BlockScales kScales, bool kCentred>
+void int_tokens(const IntTile& layout, const uint8_t* tile, int64_t columns, const uint8_t* x, int num_tokens,
+                float* out) {
+  if constexpr (kFewTokenKernels) {
+    switch (num_tokens) {
+      case 1: return int_tile_few<kCodes, kScales, kCentred, 1>(layout, tile, columns, x, out);
+      case 2: return int_tile_few<kCodes, kScales, kCentred, 2>(layout, tile, columns, x, out);
+      case 4:
+      case 8: return int_tile_runs<kCodes, kScales, kCentred>(layout, tile, columns, x, num_tokens, out);
+    }
   }
+  int_tile_many<kCodes, kScales, kCentred>(layout, tile, columns, x, num_tokens, out);
 }
 
-void linear_int(const IntTile& layout, const uint8_t* tile, int64_t columns, const QuantizedRow* x,
-                int num_tokens, float* out) {
+void linear_int(const IntTile& layout, const uint8_t* tile, int64_t columns, const uint8_t* x, int num_tokens,
+                float* out) {
   with_int_codes(layout, [&]<IntCodes kCodes, BlockScales kScales>() {
-    int_tokens<kCodes, kScales>(layout, tile, columns, x, num_tokens, out);
+    if constexpr (both_ways(kCodes, kScales)) {
+      if (layout.offset == 0) return int_tokens<kCodes, kScales, false>(layout, tile, columns, x, num_tokens, out);
+    }
+    int_tokens<kCodes, kScales, !never_centred(kCodes, kScales)>(layout, tile, columns, x, num_tokens, out);
   });
 }

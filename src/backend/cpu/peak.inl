@@ -24,7 +24,7 @@ inline double peak_float(int64_t steps, float* sink) {
 
 // As a product with 4-bit codes does it: so many products as 16 bits hold, then into the sums of 32.
 inline double peak_int8(int64_t steps, float* sink) {
-  constexpr int kChains = kPeakSums / 2, kRun = safe_quads(15);
+  constexpr int kChains = kPeakSums / 2, kRun = 8;
   uint8_t bytes[64];
   for (int i = 0; i < 64; ++i) bytes[i] = static_cast<uint8_t>(sink[i % 16]) & 15;
   const B codes = b_load(bytes);
@@ -38,7 +38,7 @@ inline double peak_int8(int64_t steps, float* sink) {
     // The compiler may not know that every step multiplies the same numbers.
     __asm__ volatile("" : "+m"(quads));
     D run[kChains];
-    for (int i = 0; i < kChains; ++i) run[i] = d_zero();
+    for (int i = 0; i < kChains; ++i) run[i] = d_start(0, 0);
     for (int r = 0; r < kRun; ++r) {
       for (int i = 0; i < kChains; ++i) run[i] = d_mac(run[i], codes, quads[r][i]);
     }

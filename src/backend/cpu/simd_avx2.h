@@ -9,6 +9,8 @@
 
 namespace simd {
 
+constexpr bool kFewTokenKernels = true;
+
 struct F { __m256 lo, hi; };
 struct I { __m256i lo, hi; };
 struct B { __m256i lo, hi; };
@@ -85,6 +87,11 @@ inline void words_from_e4m3(const uint8_t* p, int16_t* to) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), words.lo);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 16), words.hi);
 }
+inline void words_from_normal_e4m3(const uint8_t* p, int16_t* to) {
+  const Words words = words_from_normal_e4m3(p);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), words.lo);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 16), words.hi);
+}
 inline F f_from_i(I a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 
 inline I i_zero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
@@ -132,20 +139,52 @@ inline B b_table(B a, const uint8_t* table) {
   return {_mm256_shuffle_epi8(t, a.lo), _mm256_shuffle_epi8(t, a.hi)};
 }
 
-// maddubs adds two products in int16: 2 * quads * largest * 127 must stay below 2^15.
-constexpr int safe_quads(int largest) {
-  const int quads = 32767 / (2 * 127 * largest);
-  return quads >= 8 ? 8 : quads >= 4 ? 4 : quads >= 2 ? 2 : 1;
+inline D d_start(int32_t pair, int offset) {
+  const __m256i v = _mm256_mullo_epi16(_mm256_set1_epi32(pair), _mm256_set1_epi16(static_cast<int16_t>(-offset)));
+  return {v, v};
 }
-inline D d_zero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+inline D d_mul(B codes, int32_t quad) {
+  const __m256i x = _mm256_set1_epi32(quad);
+  return {_mm256_maddubs_epi16(codes.lo, x), _mm256_maddubs_epi16(codes.hi, x)};
+}
 inline D d_mac(D sum, B codes, int32_t quad) {
-  __m256i x = _mm256_set1_epi32(quad);
-  return {_mm256_add_epi16(sum.lo, _mm256_maddubs_epi16(codes.lo, x)),
-          _mm256_add_epi16(sum.hi, _mm256_maddubs_epi16(codes.hi, x))};
+  const D product = d_mul(codes, quad);
+  return {_mm256_add_epi16(sum.lo, product.lo), _mm256_add_epi16(sum.hi, product.hi)};
 }
 inline I d_flush(D sum) {
   __m256i ones = _mm256_set1_epi16(1);
   return {_mm256_madd_epi16(sum.lo, ones), _mm256_madd_epi16(sum.hi, ones)};
+}
+using S = H;  // a factor for either sum of a lane
+// The bytes of rows 0 to 7 and 8 to 15 in both words of their lanes: in the lower bytes, or in the upper ones.
+template <bool kUpper>
+inline H spread_bytes(__m128i bytes) {
+  constexpr char kNone = static_cast<char>(0x80);
+  auto places = [](int first) {
+    auto four = [&](int row) {
+      const char r = static_cast<char>(row);
+      return kUpper ? _mm_setr_epi8(kNone, r, kNone, r, kNone, static_cast<char>(r + 1), kNone, static_cast<char>(r + 1), kNone,
+                                    static_cast<char>(r + 2), kNone, static_cast<char>(r + 2), kNone, static_cast<char>(r + 3), kNone, static_cast<char>(r + 3))
+                    : _mm_setr_epi8(r, kNone, r, kNone, static_cast<char>(r + 1), kNone, static_cast<char>(r + 1), kNone,
+                                    static_cast<char>(r + 2), kNone, static_cast<char>(r + 2), kNone, static_cast<char>(r + 3), kNone, static_cast<char>(r + 3), kNone);
+    };
+    return _mm256_set_m128i(four(first + 4), four(first));
+  };
+  const __m256i both = _mm256_broadcastsi128_si256(bytes);
+  return {_mm256_shuffle_epi8(both, places(0)), _mm256_shuffle_epi8(both, places(8))};
+}
+inline S s_from_i8(const uint8_t* p) {
+  const H upper = spread_bytes<true>(load_128(p));
+  return {_mm256_srai_epi16(upper.lo, 8), _mm256_srai_epi16(upper.hi, 8)};
+}
+inline S s_low_nibbles(const uint8_t* p) { return spread_bytes<false>(_mm_and_si128(load_128(p), _mm_set1_epi8(15))); }
+inline H h_pairs_high_nibbles(const uint8_t* p) {
+  return spread_bytes<false>(_mm_and_si128(_mm_srli_epi16(load_128(p), 4), _mm_set1_epi8(15)));
+}
+inline I d_flush_scaled(D sum, S scale) { return {_mm256_madd_epi16(sum.lo, scale.lo), _mm256_madd_epi16(sum.hi, scale.hi)}; }
+inline I i_start(int32_t pair, int offset) {
+  const __m256i v = _mm256_madd_epi16(_mm256_set1_epi32(pair), _mm256_set1_epi16(static_cast<int16_t>(-offset)));
+  return {v, v};
 }
 // Signed codes: |w| times x with w's sign. |-128| is 128 as an unsigned byte, and x is never -128, so
 // the pair 2 * 128 * 127 fits int16.
@@ -209,6 +248,13 @@ inline int32_t i_reduce_add(I a) {
   __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
   __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
   return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
+}
+inline void i_pair_sums(I a, int16_t* sums) {
+  __m256i eight = _mm256_add_epi32(a.lo, a.hi);
+  __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  __m128i two = _mm_hadd_epi32(four, four);
+  const int32_t pair = _mm_cvtsi128_si32(_mm_packs_epi32(two, two));
+  memcpy(sums, &pair, 4);
 }
 inline void i_store_i8(int8_t* p, I a) {
   __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a.lo, a.hi), 0xD8);

@@ -13,6 +13,8 @@
 
 namespace simd {
 
+constexpr bool kFewTokenKernels = true;
+
 struct F { __m512 v; };
 struct I { __m512i v; };
 struct B { __m512i v; };
@@ -62,6 +64,9 @@ inline void f_two_from_normal_e4m3(const uint8_t* p, F* even, F* odd) {
   f_two_from_words(joined(words_from_normal_e4m3(p)), even, odd);
 }
 inline void words_from_e4m3(const uint8_t* p, int16_t* to) { _mm512_storeu_si512(to, joined(words_from_e4m3(p))); }
+inline void words_from_normal_e4m3(const uint8_t* p, int16_t* to) {
+  _mm512_storeu_si512(to, joined(words_from_normal_e4m3(p)));
+}
 inline F f_from_i(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
 
 inline I i_zero() { return {_mm512_setzero_si512()}; }
@@ -91,12 +96,19 @@ inline B b_table(B a, const uint8_t* table) {
   return {_mm512_shuffle_epi8(_mm512_broadcast_i32x4(load_128(table)), a.v)};
 }
 
-constexpr int safe_quads(int) { return 8; }
-inline D d_zero() { return {_mm512_setzero_si512()}; }
+inline I i_start(int32_t pair, int offset) {
+  return {_mm512_dpwssd_epi32(_mm512_setzero_si512(), _mm512_set1_epi32(pair), _mm512_set1_epi16(static_cast<int16_t>(-offset)))};
+}
+inline D d_start(int32_t pair, int offset) { return {i_start(pair, offset).v}; }
 inline D d_mac(D sum, B codes, int32_t quad) {
   return {_mm512_dpbusd_epi32(sum.v, codes.v, _mm512_set1_epi32(quad))};
 }
+inline D d_mul(B codes, int32_t quad) { return d_mac({_mm512_setzero_si512()}, codes, quad); }
 inline I d_flush(D sum) { return {sum.v}; }
+using S = I;  // a factor of narrow sums
+inline S s_from_i8(const uint8_t* p) { return i_from_i8(p); }
+inline S s_low_nibbles(const uint8_t* p) { return i_low_nibbles(p); }
+inline I d_flush_scaled(D sum, S scale) { return i_mul(d_flush(sum), scale); }
 // Signed codes: |w| times x with w's sign.
 inline I i_mac_signed(I sum, B codes, int32_t quad) {
   __m512i x = _mm512_set1_epi32(quad);
@@ -117,6 +129,10 @@ inline void h_two_from_u4(const uint8_t* p, H* low, H* high) {
 inline H h_pairs_from_i8(const uint8_t* p) {
   const __m512i x = _mm512_cvtepi8_epi32(load_128(p));
   return {_mm512_or_si512(_mm512_and_si512(x, _mm512_set1_epi32(0xFFFF)), _mm512_slli_epi32(x, 16))};
+}
+inline H h_pairs_high_nibbles(const uint8_t* p) {
+  const __m512i x = i_high_nibbles(p).v;
+  return {_mm512_or_si512(x, _mm512_slli_epi32(x, 16))};
 }
 inline H h_set1(int32_t pair) { return {_mm512_set1_epi32(pair)}; }
 inline H h_mul(H a, H b) { return {_mm512_mullo_epi16(a.v, b.v)}; }
@@ -142,6 +158,13 @@ inline int32_t i_reduce_add(I a) {
   __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
   __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
   return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
+}
+inline void i_pair_sums(I a, int16_t* sums) {
+  __m256i eight = _mm256_add_epi32(_mm512_castsi512_si256(a.v), _mm512_extracti64x4_epi64(a.v, 1));
+  __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  __m128i two = _mm_hadd_epi32(four, four);
+  const int32_t pair = _mm_cvtsi128_si32(_mm_packs_epi32(two, two));
+  memcpy(sums, &pair, 4);
 }
 inline void i_store_i8(int8_t* p, I a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a.v));

@@ -7,6 +7,9 @@
 
 namespace simd {
 
+// Whether products have kernels of their own for a few tokens. Here nothing is gained but compile time without.
+constexpr bool kFewTokenKernels = false;
+
 struct F { float v[16]; };
 struct I { int32_t v[16]; };
 struct B { uint8_t v[64]; };
@@ -125,17 +128,30 @@ inline B b_bits(B a) {
 // table[a] for bytes a below 16.
 inline B b_table(B a, const uint8_t* table) { BISE_BYTES a.v[i] = table[a.v[i]]; return a; }
 
-// Sums of products of unsigned codes and signed activations, 4 bytes a lane. safe_quads: how many
-// products of codes up to `largest` may be added before d_flush.
-constexpr int safe_quads(int) { return 8; }
-inline D d_zero() { return D{}; }
+// Narrow sums of products of unsigned codes and signed activations, 4 bytes a lane. They may be as narrow as
+// two of 16 bits in a lane, of bytes 0 and 1 and of bytes 2 and 3, and wrap around: what they end with must fit.
+// d_start: -offset times the sums of a pair.
+inline I i_start(int32_t pair, int offset) {
+  int16_t x[2];
+  memcpy(x, &pair, 4);
+  I r;
+  BISE_LANES r.v[i] = -offset * (x[0] + x[1]);
+  return r;
+}
+inline D d_start(int32_t pair, int offset) { D r; memcpy(r.v, i_start(pair, offset).v, 64); return r; }
 inline D d_mac(D sum, B codes, int32_t quad) {
   int8_t x[4];
   memcpy(x, &quad, 4);
   BISE_LANES { for (int j = 0; j < 4; ++j) sum.v[i] += int32_t{codes.v[4 * i + j]} * x[j]; }
   return sum;
 }
+inline D d_mul(B codes, int32_t quad) { return d_mac(D{}, codes, quad); }
 inline I d_flush(D sum) { I r; memcpy(r.v, sum.v, 64); return r; }
+// Factors of narrow sums.
+using S = I;
+inline S s_from_i8(const uint8_t* p) { return i_from_i8(p); }
+inline S s_low_nibbles(const uint8_t* p) { return i_low_nibbles(p); }
+inline I d_flush_scaled(D sum, S scale) { return i_mul(d_flush(sum), scale); }
 inline I i_mac_signed(I sum, B codes, int32_t quad) {
   int8_t x[4];
   memcpy(x, &quad, 4);
@@ -166,6 +182,7 @@ inline void words_from_e4m3(const uint8_t* p, int16_t* to) {
     for (int j = 0; j < 2; ++j) to[2 * i + j] = static_cast<int16_t>(bits[j] >> 16);
   }
 }
+inline void words_from_normal_e4m3(const uint8_t* p, int16_t* to) { words_from_e4m3(p, to); }
 // The nibbles of 32 bytes, less 8.
 inline void h_two_from_u4(const uint8_t* p, H* low, H* high) {
   BISE_WORDS {
@@ -175,6 +192,7 @@ inline void h_two_from_u4(const uint8_t* p, H* low, H* high) {
 }
 // Both of a pair are the lane's byte.
 inline H h_pairs_from_i8(const uint8_t* p) { H r; BISE_WORDS r.v[i] = static_cast<int8_t>(p[i / 2]); return r; }
+inline H h_pairs_high_nibbles(const uint8_t* p) { H r; BISE_WORDS r.v[i] = p[i / 2] >> 4; return r; }
 inline H h_set1(int32_t pair) { H r; BISE_LANES memcpy(r.v + 2 * i, &pair, 4); return r; }
 inline H h_mul(H a, H b) { BISE_WORDS a.v[i] = static_cast<int16_t>(a.v[i] * b.v[i]); return a; }
 // Adds the two products of each lane's pair with those of `pair`.
@@ -199,6 +217,14 @@ inline float f_reduce_max(F a) {
   float m = a.v[0];
   for (int i = 1; i < 16; ++i) m = a.v[i] > m ? a.v[i] : m;
   return m;
+}
+// Of lanes 4 i and 4 i + 1, and of 4 i + 2 and 4 i + 3.
+inline void i_pair_sums(I a, int16_t* sums) {
+  for (int j = 0; j < 2; ++j) {
+    int32_t sum = 0;
+    for (int i = 2 * j; i < 16; i += 4) sum += a.v[i] + a.v[i + 1];
+    sums[j] = static_cast<int16_t>(sum);
+  }
 }
 inline int32_t i_reduce_add(I a) {
   int32_t sum = 0;
