@@ -35,10 +35,8 @@ void Api::tokenize(const HttpRequest& request, HttpReply& reply) {
     TRY(check_model(TRY(string_field(body, "model"))));
     std::vector<int32_t> ids;
     if (body.get("messages") != nullptr) {
-      RequestNotes notes;
-      Result<Prompt> prompt = model_.chat->encode(body, model_.chat_options);
-      if (!prompt) return ApiError::from(prompt.error());
-      ids = std::move(prompt->ids);
+      std::optional<ImageFetcher::Fetched> fetched;
+      ids = TRY(encode(body, reply, fetched)).ids;
     } else {
       std::optional<std::string> text = TRY(string_field(body, "prompt"));
       if (!text) return ApiError::invalid("prompt", "prompt is missing: a text, or send messages", "missing_required_parameter");
