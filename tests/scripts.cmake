@@ -85,7 +85,7 @@ set_tests_properties(demo_model.the_shipped_model_answers_as_recorded PROPERTIES
 
 # The server over real sockets, and the clients that people use (installed by scripts/setup.sh --clients).
 foreach(test answers_and_refuses_over_real_sockets:serve follows_structures:structured bears_strange_bytes_and_signals:wire
-    fetches_pictures_by_the_rules:image_fetch)
+    fetches_pictures_by_the_rules:image_fetch draws_and_ends_as_asked:sampling)
   string(REPLACE ":" ";" test ${test})
   list(GET test 0 sentence)
   list(GET test 1 file)

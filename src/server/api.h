@@ -77,6 +77,7 @@ class Api {
   void completions(const HttpRequest&, HttpReply&);
   ApiStatus answer_chat(const HttpRequest&, HttpReply&);
   ApiStatus answer_completions(const HttpRequest&, HttpReply&);
+  void limit_thinking_of(GenerationPlan& plan, int64_t budget, RequestNotes& notes) const;
   ApiStatus complete_plan(const HttpRequest&, GenerationParameters& parameters, GenerationPlan& plan) const;
   ApiStatus run(const HttpRequest&, HttpReply&, const GenerationParameters& parameters, GenerationPlan plan,
                 std::vector<std::string> echo);

@@ -8,6 +8,7 @@
 #include "server/json_writer.h"
 #include "server/openai_output.h"
 #include "server/structure_compiler.h"
+#include "server/token_rules.h"
 
 namespace bise {
 
@@ -60,6 +61,17 @@ bool asks_for_reasoning(const PyJson& body, const ChatService& chat) {
 
 }  // namespace
 
+// Only the formats with marks around their reasoning can be held to a budget.
+void Api::limit_thinking_of(GenerationPlan& plan, int64_t budget, RequestNotes& notes) const {
+  const Tokenizer& tokenizer = model_.chat->tokenizer();
+  const auto begin = tokenizer.special("[THINK]"), end = tokenizer.special("[/THINK]");
+  if (!begin || !end) {
+    notes.unused.push_back("thinking_token_budget");
+    return;
+  }
+  plan.make_mask = limit_thinking(std::move(plan.make_mask), {budget, *begin, *end, plan.prompts.at(0).starts_in_thinking, &tokenizer});
+}
+
 // What chat and completions have in common.
 ApiStatus Api::complete_plan(const HttpRequest& request, GenerationParameters& parameters, GenerationPlan& plan) const {
   plan.sampling = parameters.sampling;
@@ -67,7 +79,11 @@ ApiStatus Api::complete_plan(const HttpRequest& request, GenerationParameters& p
   auto& stops = plan.sampling.stop_tokens;
   stops.insert(stops.end(), model_.stop_tokens.begin(), model_.stop_tokens.end());
   plan.n = parameters.n;
-  plan.stop = parameters.stop;
+  if (!parameters.stop.empty() || !parameters.stop_regex.empty()) {
+    Result<std::shared_ptr<const StopPatterns>> stop = StopPatterns::compile(parameters.stop, parameters.stop_regex);
+    if (!stop) return ApiError::invalid("stop_regex", stop.error().message());
+    plan.stop = *std::move(stop);
+  }
   plan.include_stop = parameters.include_stop;
   plan.tenant = tenant_of(request);
   // Prompts of one key are not to be guessed through the cache by the holder of another.
@@ -93,6 +109,10 @@ ApiStatus Api::complete_plan(const HttpRequest& request, GenerationParameters& p
     if (plan.make_mask) return ApiError::invalid("allowed_token_ids", "allowed_token_ids cannot be combined with a structure");
     plan.make_mask = allow_only(parameters.allowed_token_ids);
   }
+  std::vector<std::vector<int32_t>> bad;
+  for (const std::string& word : parameters.bad_words) add_bad_word(word, model_.chat->tokenizer(), bad);
+  if (!bad.empty()) plan.make_mask = forbid_sequences(std::move(plan.make_mask), std::move(bad));
+  if (parameters.thinking_budget) limit_thinking_of(plan, *parameters.thinking_budget, parameters.notes);
   return Done{};
 }
 
@@ -105,7 +125,8 @@ ApiStatus Api::run(const HttpRequest& request, HttpReply& reply, const Generatio
   form.model = parameters.model.value_or(model_.names[0]);
   form.created = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
   form.logprobs = plan.sampling.num_logprobs >= 0;
-  form.top_logprobs = plan.sampling.num_logprobs;
+  form.top_logprobs = plan.sampling.num_logprobs + static_cast<int32_t>(plan.sampling.logprob_ids.size());
+  form.echo_logprobs_top = plan.sampling.num_logprobs;
   form.prompt_logprobs = parameters.sampling.num_prompt_logprobs >= 0;
   form.tokens_as_ids = parameters.tokens_as_ids;
   form.return_token_ids = parameters.return_token_ids;

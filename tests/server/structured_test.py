@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Answers of `bise serve` that follow a schema, a grammar, the arguments of a tool."""
 import json
+import subprocess
 
-from serve_case import HI, NO_THINKING, NOW, WEATHER, WithServer, main
+from serve_case import BISE, HI, MODEL, NO_THINKING, NOW, WEATHER, Case, WithServer, main
 
 
 class Structured(WithServer):
@@ -65,6 +66,33 @@ class Structured(WithServer):
         self.assertEqual(answer["finish_reason"], "length")
         self.assertRegex(answer["text"], "^a+$")
 
+    def test_tags_hold_to_their_schemas_and_the_text_around_is_free(self):
+        schema = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": False}
+        old = {"type": "structural_tag", "structures": [{"begin": "<f=x>", "schema": schema, "end": "</f>"}], "triggers": ["<f="]}
+        tag = {"type": "tag", "begin": "<f=x>", "content": {"type": "json_schema", "json_schema": schema}, "end": "</f>"}
+        new = {"type": "structural_tag", "format": {"type": "tags_with_separator", "tags": [tag], "separator": ";", "at_least_one": True,
+                                                     "stop_after_first": True}}
+        for endpoint, start in (("/v1/chat/completions", {"messages": HI, "logit_bias": NO_THINKING}), ("/v1/completions", {"prompt": "q"})):
+            for fields in ({"response_format": new}, {"structured_outputs": {"structural_tag": json.dumps(new)}}, {"structural_tag": new}):
+                choice = self.server.post(endpoint, {**start, **fields, "max_tokens": 80})["choices"][0]
+                text = choice["text"] if "text" in choice else choice["message"]["content"]
+                self.assertRegex(text, r'^<f=x>\{\s*"a"\s*:\s*[12]\s*\}</f>$')
+            free = self.server.post(endpoint, {**start, "response_format": old, "max_tokens": 30})["choices"][0]
+            self.assertEqual(free["finish_reason"], "length")
+        error = self.assert_refused(self.complete(response_format={"type": "structural_tag", "format": {"type": "frob"}}), 400, None,
+                                    "response_format", "invalid_structure")
+        self.assertIn("response_format.format.type must be const_string", error["message"])
+
+    def test_blanks_between_the_parts_of_json_are_as_asked(self):
+        schema = {"type": "object", "properties": {"a": {"enum": [1]}}, "required": ["a"], "additionalProperties": False}
+        text = self.server.post("/v1/completions", {"prompt": "q", "guided_json": schema, "guided_whitespace_pattern": " {3}", "max_tokens": 60})["choices"][0]["text"]
+        self.assertEqual(text.count("   "), text.count(" ") / 3)
+        self.assertIn("   ", text)
+        text = self.server.post("/v1/completions", {"prompt": "q", "structured_outputs": {"json": schema, "disable_any_whitespace": True}})["choices"][0]["text"]
+        self.assertNotIn(" ", text)
+        self.assert_refused(self.complete(guided_regex="a", guided_whitespace_pattern=" "), 400, "guided_whitespace_pattern needs a JSON schema",
+                            "guided_whitespace_pattern")
+
     def test_what_cannot_be_followed_is_refused_with_its_reason(self):
         refused = self.complete(guided_json={"type": "object", "not": {}})
         error = self.assert_refused(refused, 400, None, "guided_json", "invalid_structure")
@@ -72,6 +100,41 @@ class Structured(WithServer):
         self.assertNotIn("whitespace_pattern", error["message"])
         for field, value in (("guided_regex", "(?=a)b"), ("guided_regex", "["), ("guided_grammar", "start: missing\n")):
             self.assert_refused(self.complete(**{field: value}), 400, None, field, "invalid_structure")
+
+
+class Tags(Case):
+    """What structural tags let pass, by `bise probe structure`."""
+
+    def assert_passes(self, tag, passing, refused):
+        line = json.dumps({"structural_tag": tag, "texts": passing + refused})
+        done = subprocess.run([BISE, "probe", "structure", MODEL], input=line + "\n", capture_output=True, text=True)
+        answer = json.loads(done.stdout or "{}")
+        if "not in this build" in done.stdout + done.stderr:
+            self.skipTest("structured output is not in this build")
+        self.assertEqual(answer.get("accepted"), [True] * len(passing) + [False] * len(refused), done.stdout + done.stderr)
+
+    def test_the_older_form_leaves_the_text_free_until_a_trigger_comes(self):
+        schema = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": False}
+        tag = {"structures": [{"begin": "<f=x>", "schema": schema, "end": "</f>"}, {"begin": "<f=y>", "schema": {"enum": [True]}, "end": "</f>"}],
+               "triggers": ["<f="]}
+        self.assert_passes(tag, ["", "plain", 'a <f=x>{"a":1}</f> b', '<f=x>{"a":1}</f><f=y>true</f>', "a < b <f"],
+                           ["<f=z>", '<f=x>{"a":3}</f>', '<f=x>{"a":1}', "<f=y>true</f> and <f=y>false</f>"])
+
+    def test_triggered_tags_begin_with_their_triggers_and_end_with_one_of_their_ends(self):
+        tags = [{"begin": "<abc>", "content": {"type": "any_text"}, "end": "</abc>"},
+                {"begin": "<ax>", "content": {"type": "regex", "pattern": "[0-9]+"}, "end": ["</ax>", ";"]}]
+        form = {"type": "triggered_tags", "triggers": ["<a", "<ab"], "tags": tags}
+        one = {"format": {**form, "at_least_one": True, "stop_after_first": True}}
+        self.assert_passes(one, ["x<ax>12;", "x<ax>12</ax>", "<abc>any < thing</abc>"], ["", "x", "x<ax>12;y", "<abc>any", "<ab"])
+        self.assert_passes({"format": form}, ["", "x", "x<ax>12;y<abc></abc>"], ["x<ax>12;y<abc>"])
+
+    def test_sequences_tags_and_separators_are_followed(self):
+        number = {"type": "tag", "begin": "<n>", "content": {"type": "json_schema", "json_schema": {"type": "integer"}}, "end": ""}
+        sequence = [{"type": "const_string", "value": "say: "}, {"type": "any_text"}, number, {"type": "any_text"}]
+        self.assert_passes({"format": {"type": "sequence", "elements": sequence}}, ["say: <n>5", "say: hello <n>5 and more"], ["say: hello", "hello"])
+        either = {"type": "or", "elements": [{"type": "const_string", "value": "x"}, {"type": "const_string", "value": "y"}]}
+        tags = [{"begin": "a", "content": {"type": "const_string", "value": "="}, "end": "1"}, {"begin": "b", "content": either, "end": ""}]
+        self.assert_passes({"format": {"type": "tags_with_separator", "separator": ", ", "tags": tags}}, ["", "a=1", "a=1, bx, by"], ["a=1,bx", "bz"])
 
 
 if __name__ == "__main__":
