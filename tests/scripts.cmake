@@ -104,4 +104,9 @@ if(NOT BISE_SANITIZE)
   add_test(NAME clients.openai_for_javascript COMMAND ${CMAKE_SOURCE_DIR}/python/clients/run.sh javascript $<TARGET_FILE:bise>)
   set_tests_properties(clients.openai_for_python clients.openai_for_javascript PROPERTIES
     TIMEOUT 600 SKIP_RETURN_CODE 77 ENVIRONMENT "PYTHONDONTWRITEBYTECODE=1")
+  # The large ones, when asked for: cmake --build --preset dev --target clients_long
+  set(run ${CMAKE_SOURCE_DIR}/python/clients/run.sh)
+  add_custom_target(clients_long USES_TERMINAL DEPENDS bise
+    COMMAND sh -c "${run} lm_eval $<TARGET_FILE:bise> || test $? = 77"
+    COMMAND sh -c "${run} vibe $<TARGET_FILE:bise> || test $? = 77" VERBATIM)
 endif()

@@ -97,7 +97,11 @@ class Answers(WithServer):
         self.assertEqual(self.server.post("/detokenize", {"tokens": ids})["prompt"], "wind and sea")
         asked = self.server.post("/tokenize", {"messages": HI})
         self.assertEqual(asked["count"], self.server.post("/v1/chat/completions", {"messages": HI, "max_tokens": 1})["usage"]["prompt_tokens"])
-        self.assertEqual(json.loads(self.server.get("/tokenizer_info")[2])["eos_token"], "</s>")
+        info = json.loads(self.server.get("/tokenizer_info")[2])
+        self.assertEqual((info["bos_token"], info["eos_token"]), ("<s>", "</s>"))
+        encode = lambda text: self.server.post("/tokenize", {"prompt": text, "add_special_tokens": False})["tokens"]  # noqa: E731
+        self.assertEqual((encode("<s>"), encode("</s>")), ([1], [2]))
+        self.assertNotIn(2, encode("x</s>"))
 
 
 class Bench(WithServer):
