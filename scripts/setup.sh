@@ -73,7 +73,7 @@ newest_python() {
 install_all_clients() {
   local python
   install_tool lm-eval python3 || true
-  python=$(newest_python)
+  python=$(newest_python || true)
   if [[ -n $python ]]; then install_tool vibe "$python" || true
   else echo "setup: NOTE: mistral-vibe needs Python 3.12 or newer, which Debian 12 does not have; its test is skipped" >&2
   fi
