@@ -31,7 +31,7 @@ ONLY_FROM = {
     r"boost/.*": r"server/http_.*\.(cpp|h)",
     r"openssl/.*": r"server/api_keys\.cpp",
     r"prometheus/.*": r"server/metrics\.cpp",
-    r"curl/.*": r"app/bench_serve_client\.cpp",
+    r"curl/.*": r"app/bench_serve_client\.cpp|server/image_fetcher\.cpp",
     r"llguidance\.h": r"server/llguidance_compiler\.cpp",
     r"server/http_(connection|stream)\.h": r"server/http_.*\.(cpp|h)",
     r"spdlog/.*": r"app/.*\.cpp|base/log\.cpp",

@@ -4,6 +4,8 @@
 #
 #   setup.sh            what the build and the suite need
 #   setup.sh --clients  also the client packages that tests run against the server (PyPI, npm), into build/clients
+#   setup.sh --all-clients  also those of the longer target clients_long: lm_eval, and mistral-vibe where there is a
+#                           Python of 3.12 or newer
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,7 +15,7 @@ packages=(
   libjpeg62-turbo-dev libpng-dev libwebp-dev libgif-dev libsimdjson-dev              # pictures, tokenizer files
   libboost-dev libssl-dev prometheus-cpp-dev libcurl4-openssl-dev                    # the server
   libgtest-dev libbenchmark-dev libsimde-dev                                         # tests and benchmarks
-  git curl python3 python3-pip python3-venv ca-certificates                          # scripts, the demo model
+  git curl openssl python3 python3-pip python3-venv ca-certificates                  # scripts, the demo model
 )
 
 # The llguidance crate (structured output) needs cargo 1.87. Debian 12's own is older, but it keeps a
@@ -47,6 +49,36 @@ install_clients() {
   echo "$wanted" >"$folder/installed"
 }
 
+# install_tool NAME PYTHON: python/clients/requirements-NAME.txt into build/clients/FOLDER with this Python.
+install_tool() {
+  local name=$1 python=$2 folder=build/clients/${1//-/_} log=build/clients-$1.log
+  local wanted
+  wanted=$(sha256sum <"python/clients/requirements-$name.txt")
+  [[ -f $folder/installed && $(<"$folder/installed") == "$wanted" ]] && return 0
+  echo "setup: installing $name into $folder"
+  mkdir -p "$folder"
+  if ! { "$python" -m venv "$folder" && "$folder/bin/pip" install -q -r "python/clients/requirements-$name.txt"; } >"$log" 2>&1; then
+    tail -n 5 "$log" >&2
+    echo "setup: NOTE: $name cannot be had from PyPI; the test that needs it is skipped" >&2
+    return 1
+  fi
+  echo "$wanted" >"$folder/installed"
+}
+newest_python() {
+  local found
+  for found in python3.15 python3.14 python3.13 python3.12 python3; do
+    "$found" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo "$found" && return
+  done
+}
+install_all_clients() {
+  local python
+  install_tool lm-eval python3 || true
+  python=$(newest_python || true)
+  if [[ -n $python ]]; then install_tool vibe "$python" || true
+  else echo "setup: NOTE: mistral-vibe needs Python 3.12 or newer, which Debian 12 does not have; its test is skipped" >&2
+  fi
+}
+
 if ! command -v dpkg-query >/dev/null; then
   echo "setup: this is not a Debian system; install the equivalents of: ${packages[*]}" >&2
   exit 1
@@ -57,8 +89,10 @@ for package in "${packages[@]}"; do
   grep -qx "$package installed" <<<"$installed" || missing+=("$package")
 done
 clients() {
-  [[ ${1:-} == --clients ]] || return 0
+  [[ ${1:-} == --clients || ${1:-} == --all-clients ]] || return 0
   install_clients || true
+  [[ $1 == --all-clients ]] || return 0
+  install_all_clients
 }
 rust=()
 if ! has_cargo; then

@@ -84,8 +84,13 @@ bise_script_test(demo_model.the_shipped_model_answers_as_recorded ${demo_model}/
 set_tests_properties(demo_model.the_shipped_model_answers_as_recorded PROPERTIES SKIP_RETURN_CODE 77)
 
 # The server over real sockets, and the clients that people use (installed by scripts/setup.sh --clients).
-bise_script_test(server.answers_and_refuses_over_real_sockets
-  ${CMAKE_CURRENT_SOURCE_DIR}/server/serve_test.py $<TARGET_FILE:bise> ${CMAKE_CURRENT_SOURCE_DIR}/golden)
+foreach(test answers_and_refuses_over_real_sockets:serve follows_structures:structured bears_strange_bytes_and_signals:wire
+    fetches_pictures_by_the_rules:image_fetch draws_and_ends_as_asked:sampling)
+  string(REPLACE ":" ";" test ${test})
+  list(GET test 0 sentence)
+  list(GET test 1 file)
+  bise_script_test(server.${sentence} ${CMAKE_CURRENT_SOURCE_DIR}/server/${file}_test.py $<TARGET_FILE:bise> ${CMAKE_CURRENT_SOURCE_DIR}/golden)
+endforeach()
 set(schemas ${CMAKE_CURRENT_SOURCE_DIR}/golden/json_schema)
 bise_script_test(server.structures_let_no_invalid_instance_pass ${schemas}/check.py $<TARGET_FILE:bise> ${tekken_folder}/v13/tekken.json)
 set_tests_properties(server.structures_let_no_invalid_instance_pass PROPERTIES FIXTURES_REQUIRED tekken_files SKIP_RETURN_CODE 77)
@@ -99,4 +104,9 @@ if(NOT BISE_SANITIZE)
   add_test(NAME clients.openai_for_javascript COMMAND ${CMAKE_SOURCE_DIR}/python/clients/run.sh javascript $<TARGET_FILE:bise>)
   set_tests_properties(clients.openai_for_python clients.openai_for_javascript PROPERTIES
     TIMEOUT 600 SKIP_RETURN_CODE 77 ENVIRONMENT "PYTHONDONTWRITEBYTECODE=1")
+  # The large ones, when asked for: cmake --build --preset dev --target clients_long
+  set(run ${CMAKE_SOURCE_DIR}/python/clients/run.sh)
+  add_custom_target(clients_long USES_TERMINAL DEPENDS bise
+    COMMAND sh -c "${run} lm_eval $<TARGET_FILE:bise> || test $? = 77"
+    COMMAND sh -c "${run} vibe $<TARGET_FILE:bise> || test $? = 77" VERBATIM)
 endif()

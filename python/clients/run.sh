@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# One client against the program:  run.sh python|javascript BISE
-# Exit status 77 where its packages are not installed (scripts/setup.sh --clients).
+# One client against the program:  run.sh python|javascript|lm_eval|vibe BISE
+# Exit status 77 where its packages are not installed (scripts/setup.sh --clients; --all-clients for lm_eval and vibe).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$here/../..
@@ -8,7 +8,7 @@ packages=$root/build/clients
 model=$root/tests/golden/model/ckpt/medium/hf-bf16
 demo=${BISE_HOME:-${XDG_DATA_HOME:-$HOME/.local/share}/bise}/models/demo
 skip() {
-  echo "skipped: the client's packages are not in build/clients; scripts/setup.sh --clients puts them there"
+  echo "skipped: the client's packages are not in build/clients; scripts/setup.sh ${1:---clients} puts them there"
   exit 77
 }
 case $1 in
@@ -20,4 +20,11 @@ case $1 in
     PATH=$PATH:$packages/venv/bin
     [[ -d $packages/node_modules/openai ]] && command -v node >/dev/null || skip
     exec python3 "$here/run_js.py" "$2" "$model" "$packages" ;;
+  lm_eval)
+    [[ -x $packages/lm_eval/bin/lm_eval ]] || skip --all-clients
+    compgen -G "$demo/*.gguf" >/dev/null || { echo "skipped: without the demo model (scripts/demo.sh --fetch-only)"; exit 77; }
+    exec python3 "$here/lm_eval_test.py" "$2" "$packages/lm_eval/bin/lm_eval" demo ;;
+  vibe)
+    [[ -x $packages/vibe/bin/vibe ]] || skip "--all-clients (with a Python of 3.12 or newer)"
+    exec python3 "$here/vibe_test.py" "$2" "$packages/vibe/bin/vibe" "$model" ;;
 esac

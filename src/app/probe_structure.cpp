@@ -30,13 +30,14 @@ class StructureProbe : public Probe {
   void set_raw(std::string_view raw) override { schema_ = raw; }
 
   Result<void> answer(const Json& line, const Emit& emit) override {
-    TRY(allow_fields(line, {"schema", "regex", "grammar", "texts", "walks", "max_tokens", "seed"}));
+    TRY(allow_fields(line, {"schema", "regex", "grammar", "structural_tag", "texts", "walks", "max_tokens", "seed"}));
     Structure structure;
     const std::string regex = TRY(json_string(line, "regex", "", "")), grammar = TRY(json_string(line, "grammar", "", ""));
-    structure.kind = !regex.empty() ? Structure::Kind::regex : !grammar.empty() ? Structure::Kind::lark : Structure::Kind::json_schema;
-    structure.text = !regex.empty() ? regex : !grammar.empty() ? grammar : schema_;
-    structure.param = !regex.empty() ? "regex" : !grammar.empty() ? "grammar" : "schema";
-    if (structure.text.empty()) return bad_field("schema", "give one of schema, regex, grammar");
+    const bool is_tag = line.contains("structural_tag");
+    structure.kind = is_tag ? Structure::Kind::structural_tag : !regex.empty() ? Structure::Kind::regex : !grammar.empty() ? Structure::Kind::lark : Structure::Kind::json_schema;
+    structure.text = is_tag ? line["structural_tag"].dump() : !regex.empty() ? regex : !grammar.empty() ? grammar : schema_;
+    structure.param = is_tag ? "structural_tag" : !regex.empty() ? "regex" : !grammar.empty() ? "grammar" : "schema";
+    if (structure.text.empty()) return bad_field("schema", "give one of schema, regex, grammar, structural_tag");
     const std::vector<std::string> texts = TRY(string_list(line, "texts"));
     const int64_t walks = TRY(json_int(line, "walks", 0, "")), most = TRY(json_int(line, "max_tokens", 200, ""));
     const int64_t seed = TRY(json_int(line, "seed", 0, ""));

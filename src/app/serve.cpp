@@ -32,6 +32,7 @@ struct ServeOptions {
   std::string model;
   CommonOptions common;
   HttpServerOptions http;
+  ImageFetchOptions images;
   std::string api_key_file, media_folder;
   std::vector<std::string> api_keys, served_names, allowed_origins;
   bool insecure = false, no_prefix_cache = false, no_access_log = false;
@@ -200,6 +201,7 @@ Result<int> serve(ServeOptions& options) {
   api_options.allowed_origins = TRY(origins(options.allowed_origins));
   api_options.max_images = options.max_images;
   api_options.step_patience_s = options.step_patience_s;
+  if (!options.images.domains.empty()) api_options.image_fetcher = TRY(ImageFetcher::create(options.images));
   Api api(model, std::move(api_options), log);
   options.http.max_body_bytes = options.max_body;
   std::unique_ptr<HttpServer> server = TRY(HttpServer::start(
@@ -257,6 +259,10 @@ void add_engine_options(CLI::App& command, ServeOptions& options) {
       ->check(CLI::Range(0.0, 1000.0))->capture_default_str();
   command.add_option("--max-step-ms", options.max_step_ms, "the same bound in milliseconds; 0: none")->check(CLI::Range(0.0, 1e6))->capture_default_str();
   command.add_option("--allowed-local-media-path", options.media_folder, "folder whose pictures requests may name by file:// (default: none)")->check(CLI::ExistingDirectory);
+  command.add_option("--allowed-media-domains", options.images.domains, "hosts whose pictures are fetched when a request names them by http or https: host, host:port, *.host, or * for all (default: none)");
+  command.add_option("--allowed-media-networks", options.images.networks, "addresses these hosts may have beside public ones, such as 10.0.0.0/8 (default: none)");
+  command.add_option("--media-ca-file", options.images.ca_file, "certificates (PEM) that https hosts of pictures are held to, in place of the system's")->check(CLI::ExistingFile);
+  command.add_option("--image-fetch-timeout", options.images.timeout_s, "seconds in which the pictures of a request must arrive")->check(CLI::Range(0.05, 3600.0))->capture_default_str();
   command.add_option("--max-images", options.max_images, "pictures of one request")->check(CLI::Range(0, 4096))->capture_default_str();
   command.add_option("--step-patience", options.step_patience_s, "seconds a step may take before /health says 503")->check(CLI::Range(1, 86400))->capture_default_str();
 }

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "chat/image_url.h"
 #include "model/image.h"
 #include "text/tokenizer.h"
 
@@ -44,6 +45,9 @@ struct ChatRequestOptions {
   bool strict = false;                 // mistral-common's rules in serving mode; else the lenient ones
   bool allow_files = false;            // file:// images (CLI yes, server only below a folder)
   std::string file_root;               // empty: any file; else only regular files below this folder
+  // The bytes of http and https images (remote_images tells which); nullptr: they are refused. Lives
+  // as long as the call.
+  const FetchedImages* fetched_images = nullptr;
   ImageProcessing image_processing = ImageProcessing::torch;
   ImageLimits image_limits;
 };

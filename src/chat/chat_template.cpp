@@ -275,8 +275,8 @@ class PromptWriter {
       return refused("malformed", place, place + " is an image; this model takes text only");
     }
     const TekkenImageConfig& config = *t_.format_.image;
-    std::string bytes = TRY(
-        load_image_url(part.text, {options_.allow_files, options_.file_root, options_.image_limits.max_bytes}, place));
+    const ImageSources sources{options_.allow_files, options_.file_root, options_.image_limits.max_bytes, options_.fetched_images};
+    std::string bytes = TRY(load_image_url(part.text, sources, place));
     Result<ImageSize> size = stored_or_turned_size(bytes);
     if (!size) return refused("malformed", place, place + ": " + size.error().message());
     int32_t unit = config.patch_size * config.spatial_merge_size;

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "base/file.h"
+#include "chat/python_json.h"
 #include "chat/request.h"
 
 namespace bise {
@@ -68,7 +69,28 @@ Result<std::string> path_below(const std::string& root, const std::string& path,
   return file.string();
 }
 
+bool is_remote(std::string_view url) {
+  return url.starts_with("http://") || url.starts_with("https://");
+}
+
 }  // namespace
+
+std::vector<RemoteImage> remote_images(const PyJson& body) {
+  std::vector<RemoteImage> out;
+  const PyJson* messages = body.find("messages");
+  if (messages == nullptr || messages->array() == nullptr) return out;
+  for (size_t m = 0; m < messages->array()->size(); ++m) {
+    const PyJson* content = (*messages->array())[m].find("content");
+    if (content == nullptr || content->array() == nullptr) continue;
+    for (size_t i = 0; i < content->array()->size(); ++i) {
+      const PyJson* url = (*content->array())[i].find("image_url");
+      if (url != nullptr && url->object() != nullptr) url = url->find("url");
+      if (url == nullptr || url->string() == nullptr || !is_remote(*url->string())) continue;
+      out.push_back({"messages[" + std::to_string(m) + "].content[" + std::to_string(i) + "]", *url->string()});
+    }
+  }
+  return out;
+}
 
 Result<std::string> load_image_url(std::string_view url, const ImageSources& sources,
                                    const std::string& place) {
@@ -97,8 +119,13 @@ Result<std::string> load_image_url(std::string_view url, const ImageSources& sou
     if (!bytes) return malformed(place, bytes.error().message());
     return bytes;
   }
-  if (url.starts_with("http://") || url.starts_with("https://")) {
-    return malformed(place, "http(s) images are not fetched; send the image as a data URL");
+  if (is_remote(url)) {
+    if (sources.fetched == nullptr) {
+      return malformed(place, "http(s) images are not fetched here; send the image as a data URL");
+    }
+    auto found = sources.fetched->find(url);
+    if (found == sources.fetched->end()) return malformed(place, "the image was not fetched");
+    return found->second;
   }
   return malformed(place, "unknown image URL; expected data:<type>;base64,<payload>");
 }

@@ -182,6 +182,8 @@ class Importer {
     using Kind = ResponseFormat::Kind;
     ResponseFormat& out = request_.response_format;
     if (const PyJson* type = format->find("type")) {
+      // vLLM's; it says nothing of the prompt.
+      if (!rules_.strict && type->string() != nullptr && *type->string() == "structural_tag") return {};
       static constexpr std::pair<const char*, Kind> kTypes[] = {{"text", Kind::text},
                                                                 {"json_object", Kind::json_object},
                                                                 {"json_schema", Kind::json_schema}};

@@ -112,19 +112,20 @@ int32_t FairQueue::running(const std::string& name) const {
 
 // --- prompts ------------------------------------------------------------------------------------------
 
-const std::string& FairQueue::turn(const std::vector<const std::string*>& names) {
-  CHECK(!names.empty());
-  auto is_candidate = [&names](const Tenant& tenant) {
-    return std::any_of(names.begin(), names.end(),
-                       [&tenant](const std::string* name) { return *name == tenant.name; });
+// The tenant with a prompt among these that has the turn.
+FairQueue::Tenant& FairQueue::holder(const std::vector<Sequence*>& prompts) {
+  CHECK(!prompts.empty());
+  auto is_candidate = [&prompts](const Tenant& tenant) {
+    return std::any_of(prompts.begin(), prompts.end(),
+                       [&tenant](const Sequence* s) { return s->tenant == tenant.name; });
   };
   for (;;) {
     for (size_t i = 0; i < tenants_.size(); ++i) {
       const size_t index = (holder_ + i) % tenants_.size();
-      const Tenant& tenant = *tenants_[index];
+      Tenant& tenant = *tenants_[index];
       if (tenant.deficit <= 0 || !is_candidate(tenant)) continue;
       holder_ = index;
-      return tenant.name;
+      return tenant;
     }
     // All have used theirs up: a new round. Nobody saves more than one quantum.
     bool is_known = false;
@@ -141,10 +142,25 @@ const std::string& FairQueue::turn(const std::vector<const std::string*>& names)
   }
 }
 
-void FairQueue::charge(const std::string& name, int32_t tokens) {
-  Tenant* tenant = find(name);
+FairQueue::Turn FairQueue::turn(const std::vector<Sequence*>& prompts) {
+  const Tenant& tenant = holder(prompts);
+  size_t oldest = prompts.size(), shortest = prompts.size();
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    if (prompts[i]->tenant != tenant.name) continue;
+    if (oldest == prompts.size()) oldest = i;
+    if (shortest == prompts.size() || prompts[i]->remaining() < prompts[shortest]->remaining()) shortest = i;
+  }
+  if (shortest == oldest) return {oldest, false, false};
+  if (tenant.passed > 0) return {oldest, false, true};
+  return {shortest, true, false};
+}
+
+void FairQueue::charge(const Turn& turn, const Sequence& sequence, int32_t tokens) {
+  Tenant* tenant = find(sequence.tenant);
   CHECK(tenant != nullptr);
   tenant->deficit -= tokens;
+  if (turn.is_passing) tenant->passed = std::min<int64_t>(tenant->passed + tokens, quantum_);
+  if (turn.is_passed_over) tenant->passed = std::max<int64_t>(tenant->passed - tokens, -quantum_);
 }
 
 void FairQueue::check(const std::map<std::string, int32_t>& running) const {

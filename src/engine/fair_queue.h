@@ -5,7 +5,10 @@
 //            the turn keeps it until its quantum is used up. One who was not there, or has not used
 //            its share of late, is next at once: a short prompt does not wait for another's long one.
 //
-// Within a tenant, first come first served. It owns the sequences that wait.
+// Within a tenant places go to who came first. Its prompts are read in two lanes of equal share: one for
+// the oldest, one for that with the least left to read. So a short prompt does not wait for the long ones
+// of its own key (or of all, where there are no keys), and a long one keeps at least half of the speed it
+// would have alone, however many short ones come. It owns the sequences that wait.
 #pragma once
 
 #include <cstdint>
@@ -43,9 +46,16 @@ class FairQueue {
   int32_t running(const std::string& tenant) const;
 
   // --- prompts ---
-  // The one of `tenants`, which have prompts to read, that has the turn.
-  const std::string& turn(const std::vector<const std::string*>& tenants);
-  void charge(const std::string& tenant, int32_t tokens);
+  // Who of `prompts` (that are being read, oldest first, at least one) gets the next chunk.
+  struct Turn {
+    size_t index = 0;
+    // It goes before an older one of its tenant, by the lane of the short; or it is the oldest, and
+    // another would have gone by that lane. Neither: there was no choice.
+    bool is_passing = false, is_passed_over = false;
+  };
+  Turn turn(const std::vector<Sequence*>& prompts);
+  // The chunk it got, in tokens.
+  void charge(const Turn& turn, const Sequence& sequence, int32_t tokens);
 
   // CHECKs the counts against what really runs, by tenant.
   void check(const std::map<std::string, int32_t>& running) const;
@@ -56,8 +66,10 @@ class FairQueue {
     std::deque<std::unique_ptr<Sequence>> waiting;
     int32_t running = 0;
     int64_t deficit = 0;         // tokens it may still have read in its turn; below 0: too many
+    int64_t passed = 0;          // tokens that its short prompts were read ahead of its oldest, at most a quantum
     uint64_t last_admitted = 0;  // of those with equal places the one longest ago is next
   };
+  Tenant& holder(const std::vector<Sequence*>& prompts);
   Tenant* find(const std::string& name) const;
   Tenant& enter(const std::string& name);
   void leave(const std::string& name);

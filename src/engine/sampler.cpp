@@ -275,6 +275,17 @@ void forbid_stop_tokens(std::span<float> logits, const std::vector<int32_t>& sto
   }
 }
 
+// Those of `ids` that are not in `out` yet.
+void add_logprobs(std::span<const float> logits, const std::vector<int32_t>& ids, double log_sum,
+                  std::vector<TokenLogprob>& out) {
+  for (int32_t id : ids) {
+    auto is_it = [id](const TokenLogprob& token) { return token.id == id; };
+    if (std::any_of(out.begin(), out.end(), is_it)) continue;
+    const double logit = static_cast<double>(logits[static_cast<size_t>(id)]);
+    out.push_back({id, static_cast<float>(logit - log_sum)});
+  }
+}
+
 Error bad_logits(const char* what) {
   return Error(ErrorCode::internal,
                std::string("the model gave ") + what +
@@ -356,6 +367,7 @@ Result<SampledToken> sample(std::span<float> logits, const SamplingParams& param
   if (wants_logprobs) {
     log_sum = log_sum_of(logits, peaks, math);
     token.top = most_likely(logits, peaks, params.num_logprobs, log_sum);
+    add_logprobs(logits, params.logprob_ids, log_sum, token.top);
     if (changes) raw.assign(logits.begin(), logits.end());
   }
   if (changes_logits(params)) {

@@ -36,7 +36,8 @@ struct TokenLogprob {
 
 struct SampledToken {
   int32_t id = 0;
-  // With num_logprobs >= 0: of the chosen token, and the num_logprobs most likely ones, best first.
+  // With num_logprobs >= 0: of the chosen token, and the num_logprobs most likely ones, best first;
+  // behind them those of logprob_ids that are not among them, in their order.
   float logprob = 0.0f;
   std::vector<TokenLogprob> top;
 };

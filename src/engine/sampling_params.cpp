@@ -55,6 +55,12 @@ Result<void> SamplingParams::validate(int32_t vocab_size) const {
                           "tokens from 0 to " + std::to_string(vocab_size - 1));
     }
   }
+  for (int32_t id : logprob_ids) {
+    if (id < 0 || id >= vocab_size) {
+      return out_of_range("logprob_token_ids", "token " + std::to_string(id),
+                          "tokens from 0 to " + std::to_string(vocab_size - 1));
+    }
+  }
   if (max_tokens < 0) {
     return out_of_range("max_tokens", std::to_string(max_tokens),
                         "a positive number, or 0 for all that the context holds");

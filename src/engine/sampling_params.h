@@ -23,6 +23,8 @@ struct SamplingParams {
   int32_t min_tokens = 0;  // no stop token is drawn before so many others were
   bool ignore_eos = false;
   int32_t num_logprobs = -1;  // -1: none; 0: the chosen token only; at most 20
+  // Tokens whose log-probabilities are wanted beside these; with num_logprobs >= 0.
+  std::vector<int32_t> logprob_ids;
   // The same for every token of the prompt but the first, given those before it. Such a prompt is
   // computed whole: logits are not kept in a cache.
   int32_t num_prompt_logprobs = -1;

@@ -88,6 +88,7 @@ class Scheduler {
   int32_t find_prefix(const Sequence& sequence, std::vector<int32_t>& blocks,
                       int32_t& num_idle) const;
   bool try_admit(const Sequence& next);
+  bool admit_past(Sequence& next);
   void admit();
   void make_places();
   size_t youngest_of_largest(size_t first) const;

@@ -83,8 +83,24 @@ bool Scheduler::try_admit(const Sequence& next) {
 void Scheduler::admit() {
   for (;;) {
     Sequence* next = waiting_.next([this](const Sequence& s) { return is_ready(s); });
-    if (next == nullptr || !try_admit(*next)) return;
+    if (next == nullptr || (!try_admit(*next) && !admit_past(*next))) return;
   }
+}
+
+// There are too few blocks for `next`, whose turn it is. A shorter one that fits may pass, until those
+// that passed have as many tokens as it has: then it waits for nobody but those that run.
+bool Scheduler::admit_past(Sequence& next) {
+  if (num_running() >= static_cast<size_t>(options_.max_sequences)) return false;
+  const bool never_ran = next.cached_tokens < 0;  // who was preempted comes back before others
+  const int32_t left = next.total() - next.passed;
+  Sequence* shorter = waiting_.next([&](const Sequence& s) {
+    return &s != &next && s.total() <= left && blocks_for(s.total() + 1) <= blocks_.num_available() && is_ready(s);
+  });
+  if (!never_ran || shorter == nullptr) return false;
+  const int32_t tokens = shorter->total();
+  if (!try_admit(*shorter)) return false;
+  next.passed += tokens;
+  return true;
 }
 
 // A tenant that has two sequences more running than the one whose turn it is gives the youngest of
@@ -164,13 +180,9 @@ void Scheduler::plan_prompts(StepPlan& plan) {
     if (sequence->scheduled == 0) prompts.push_back(sequence.get());
   }
   while (!prompts.empty() && plan.num_tokens < options_.max_step_tokens) {
-    std::vector<const std::string*> tenants;
-    for (const Sequence* sequence : prompts) tenants.push_back(&sequence->tenant);
-    const std::string& tenant = waiting_.turn(tenants);
-    auto it = std::find_if(prompts.begin(), prompts.end(),
-                           [&tenant](const Sequence* s) { return s->tenant == tenant; });
-    Sequence& sequence = **it;
-    prompts.erase(it);
+    const FairQueue::Turn turn = waiting_.turn(prompts);
+    Sequence& sequence = *prompts[turn.index];
+    prompts.erase(prompts.begin() + static_cast<ptrdiff_t>(turn.index));
 
     const int32_t held = static_cast<int32_t>(sequence.block_table.size());
     const int64_t room = (int64_t{held} + blocks_.num_available()) * options_.block_size;
@@ -184,7 +196,7 @@ void Scheduler::plan_prompts(StepPlan& plan) {
       logits_rows -= static_cast<int32_t>(std::max<int64_t>(chunk, 0));
     }
     if (chunk <= 0) continue;
-    waiting_.charge(sequence.tenant, static_cast<int32_t>(chunk));
+    waiting_.charge(turn, sequence, static_cast<int32_t>(chunk));
     CHECK(schedule(sequence, static_cast<int32_t>(chunk), plan));
   }
 }

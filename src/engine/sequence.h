@@ -49,6 +49,7 @@ struct Sequence {
   // Only sequences with the same salt share blocks. Empty: this one shares with nobody.
   std::string salt;
   int32_t cached_tokens = -1;  // of the prompt, found when it was first admitted; -1: not yet
+  int32_t passed = 0;          // tokens of those that were admitted in its turn, while it did not fit
 
   SamplingParams params;
   TokenCounts counts;

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "server/api_keys.h"
 #include "server/generation.h"
 #include "server/http_server.h"
+#include "server/image_fetcher.h"
 #include "server/metrics.h"
 #include "server/parameters.h"
 #include "server/served_model.h"
@@ -25,6 +27,8 @@ struct ApiOptions {
   std::vector<std::string> allowed_origins;  // "*": all
   int32_t max_images = 64;                   // of one request
   double step_patience_s = 60;               // a step that takes longer: /health says 503
+  // Of pictures by http and https; nullptr: they are refused.
+  std::shared_ptr<const ImageFetcher> image_fetcher;
 };
 
 class Api {
@@ -64,13 +68,16 @@ class Api {
   void tokenize(const HttpRequest&, HttpReply&);
   void detokenize(const HttpRequest&, HttpReply&);
   void tokenizer_info(const HttpRequest&, HttpReply&);
+  // api_prompts.cpp
+  ApiResult<Prompt> encode(const PyJson& body, HttpReply& reply, std::optional<ImageFetcher::Fetched>& fetched) const;
+  ApiResult<GenerationPrompt> chat_prompt(const PyJson& body, RequestNotes& notes, HttpReply& reply) const;
+  ApiResult<std::vector<GenerationPrompt>> text_prompts(const PyJson& body, const GenerationParameters& parameters) const;
   // api_generate.cpp
   void chat(const HttpRequest&, HttpReply&);
   void completions(const HttpRequest&, HttpReply&);
   ApiStatus answer_chat(const HttpRequest&, HttpReply&);
   ApiStatus answer_completions(const HttpRequest&, HttpReply&);
-  ApiResult<GenerationPrompt> chat_prompt(const PyJson& body, RequestNotes& notes) const;
-  ApiResult<std::vector<GenerationPrompt>> text_prompts(const PyJson& body, const GenerationParameters& parameters) const;
+  void limit_thinking_of(GenerationPlan& plan, int64_t budget, RequestNotes& notes) const;
   ApiStatus complete_plan(const HttpRequest&, GenerationParameters& parameters, GenerationPlan& plan) const;
   ApiStatus run(const HttpRequest&, HttpReply&, const GenerationParameters& parameters, GenerationPlan plan,
                 std::vector<std::string> echo);

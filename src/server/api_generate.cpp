@@ -8,6 +8,7 @@
 #include "server/json_writer.h"
 #include "server/openai_output.h"
 #include "server/structure_compiler.h"
+#include "server/token_rules.h"
 
 namespace bise {
 
@@ -32,7 +33,7 @@ class RunningRequest {
 
 namespace {
 
-constexpr size_t kMaxPrompts = 128, kMaxChoices = 256, kMaxImageBytes = size_t{20} << 20;
+constexpr size_t kMaxChoices = 256;
 constexpr double kBlankLineSeconds = 10, kEmptyDeltaSeconds = 300;
 
 std::string joined(const std::vector<std::string>& words) {
@@ -52,32 +53,6 @@ std::vector<HttpHeader> note_headers(const RequestNotes& notes) {
   return headers;
 }
 
-ApiError too_long(size_t prompt, int64_t context) {
-  ApiError error = ApiError::invalid("messages",
-                                     "This model's maximum context length is " + std::to_string(context) +
-                                         " tokens. However, your prompt has " + std::to_string(prompt) +
-                                         " tokens, and at least one is needed for the answer. Please shorten the prompt.",
-                                     "context_length_exceeded");
-  error.limit = context;
-  error.actual = static_cast<int64_t>(prompt);
-  return error;
-}
-
-// What of template arguments is understood; others could change the prompt.
-ApiStatus check_template_arguments(const PyJson& body) {
-  const PyJson* arguments = body.get("chat_template_kwargs");
-  if (arguments == nullptr) return Done{};
-  if (arguments->object() == nullptr) {
-    return ApiError::invalid("chat_template_kwargs", "chat_template_kwargs must be an object", "invalid_type");
-  }
-  for (const PyJson::Member& member : *arguments->object()) {
-    if (member.key == "reasoning_effort" || member.key == "enable_thinking" || member.value.is_null()) continue;
-    const std::string name = "chat_template_kwargs." + member.key;
-    return ApiError::unsupported(name, name + " is not supported; known are reasoning_effort and enable_thinking");
-  }
-  return Done{};
-}
-
 bool asks_for_reasoning(const PyJson& body, const ChatService& chat) {
   if (chat.reasoning_efforts().empty()) return false;
   auto effort = asked_effort(body);
@@ -86,103 +61,15 @@ bool asks_for_reasoning(const PyJson& body, const ChatService& chat) {
 
 }  // namespace
 
-ApiResult<GenerationPrompt> Api::chat_prompt(const PyJson& body, RequestNotes& notes) const {
-  TRY(check_template_arguments(body));
-  if (const PyJson* tools = body.get("tools"); tools != nullptr && tools->array() != nullptr && tools->array()->empty()) {
-    return ApiError::invalid("tools", "tools is an empty list; leave it out when there are none");
-  }
-  if (body.get("tools") == nullptr) {
-    const PyJson* choice = body.get("tool_choice");
-    const bool harmless = choice == nullptr || (choice->string() != nullptr && (*choice->string() == "none" || *choice->string() == "auto"));
-    if (!harmless) return ApiError::invalid("tool_choice", "tool_choice asks for a call, but there are no tools");
-  }
-  if (body.get("continue_final_message") != nullptr) {
-    bool both = TRY(bool_field(body, "continue_final_message")).value_or(false) &&
-                TRY(bool_field(body, "add_generation_prompt")).value_or(false);
-    if (both) return ApiError::invalid("continue_final_message", "continue_final_message and add_generation_prompt cannot both be true");
-  }
-  if (auto effort = asked_effort(body)) {
-    const std::vector<std::string> listed = model_.chat->reasoning_efforts();
-    if (listed.empty()) {
-      notes.unused.push_back("reasoning_effort");
-    } else if (std::string used = mapped_effort(*effort, listed); used != *effort) {
-      notes.changed.push_back("reasoning_effort=" + effort->substr(0, 20) + "->" + used);
-    }
-  }
-  Result<Prompt> prompt = model_.chat->encode(body, model_.chat_options);
-  if (!prompt) return ApiError::from(prompt.error());
-  GenerationPrompt out;
-  if (static_cast<int64_t>(prompt->ids.size()) >= model_.engine->context()) return too_long(prompt->ids.size(), model_.engine->context());
-  if (static_cast<int32_t>(prompt->images.size()) > options_.max_images) {
-    ApiError error = ApiError::invalid("messages", "the request has " + std::to_string(prompt->images.size()) +
-                                                       " images; at most " + std::to_string(options_.max_images) + " are allowed (--max-images)");
-    error.limit = options_.max_images;
-    error.actual = static_cast<int64_t>(prompt->images.size());
-    return error;
-  }
-  for (const Prompt::Image& image : prompt->images) {
-    if (!model_.process_picture) return ApiError::unsupported("messages", "this model reads no pictures");
-    if (image.bytes.size() > kMaxImageBytes) {
-      return ApiError::invalid("messages", "an image has " + std::to_string(image.bytes.size()) + " bytes; at most " + std::to_string(kMaxImageBytes) + " are allowed");
-    }
-    Result<ProcessedImage> picture = model_.process_picture(as_bytes(image.bytes));
-    if (!picture) return ApiError::from(picture.error());
-    out.images.push_back(*std::move(picture));
-  }
-  out.ids = std::move(prompt->ids);
-  out.starts_in_thinking = prompt->starts_in_thinking;
-  return out;
-}
-
-ApiResult<std::vector<GenerationPrompt>> Api::text_prompts(const PyJson& body, const GenerationParameters& parameters) const {
-  const PyJson* prompt = body.get("prompt");
-  if (prompt == nullptr) return ApiError::invalid("prompt", "prompt is missing", "missing_required_parameter");
-  std::vector<const PyJson*> items;
-  const bool is_list = prompt->array() != nullptr;
-  const bool is_ids = is_list && !prompt->array()->empty() && prompt->array()->front().integer() != nullptr;
-  if (!is_list || is_ids) {
-    items.push_back(prompt);
-  } else {
-    for (const PyJson& item : *prompt->array()) items.push_back(&item);
-  }
-  if (items.empty()) return ApiError::invalid("prompt", "prompt is an empty list");
-  if (items.size() > kMaxPrompts) {
-    return ApiError::invalid("prompt", "prompt is a list of " + std::to_string(items.size()) + "; at most " + std::to_string(kMaxPrompts) + " are taken at once");
-  }
+// Only the formats with marks around their reasoning can be held to a budget.
+void Api::limit_thinking_of(GenerationPlan& plan, int64_t budget, RequestNotes& notes) const {
   const Tokenizer& tokenizer = model_.chat->tokenizer();
-  std::vector<GenerationPrompt> out;
-  for (const PyJson* item : items) {
-    GenerationPrompt one;
-    if (const std::string* text = item->string()) {
-      if (parameters.add_special_tokens && model_.chat->bos() >= 0) one.ids.push_back(model_.chat->bos());
-      tokenizer.encode(join_surrogates(*text), one.ids);
-    } else if (item->array() != nullptr) {
-      for (const PyJson& value : *item->array()) {
-        std::optional<int64_t> id = whole_number(value);
-        if (!id || *id < 0 || *id >= model_.vocab_size) {
-          return ApiError::invalid("prompt", "prompt holds " + (id ? "the token id " + std::to_string(*id) : std::string(value.type_name())) +
-                                                 "; token ids go from 0 to " + std::to_string(model_.vocab_size - 1));
-        }
-        one.ids.push_back(static_cast<int32_t>(*id));
-      }
-    } else {
-      return ApiError::invalid("prompt", std::string("prompt holds ") + item->type_name() + "; expected a text, token ids, or a list of either", "invalid_type");
-    }
-    if (parameters.truncate_prompt) {
-      const int64_t room = *parameters.truncate_prompt == -1 ? model_.engine->context() - 1 : *parameters.truncate_prompt;
-      if (static_cast<int64_t>(one.ids.size()) > room) one.ids.erase(one.ids.begin(), one.ids.end() - room);
-    }
-    if (one.ids.empty()) return ApiError::invalid("prompt", "prompt is empty: there is nothing to continue");
-    const int64_t length = static_cast<int64_t>(one.ids.size());
-    const bool no_answer = parameters.max_tokens_given && parameters.sampling.max_tokens == 0;
-    if (length >= model_.engine->context() + (no_answer ? 1 : 0)) {
-      ApiError error = too_long(one.ids.size(), model_.engine->context());
-      error.param = "prompt";
-      return error;
-    }
-    out.push_back(std::move(one));
+  const auto begin = tokenizer.special("[THINK]"), end = tokenizer.special("[/THINK]");
+  if (!begin || !end) {
+    notes.unused.push_back("thinking_token_budget");
+    return;
   }
-  return out;
+  plan.make_mask = limit_thinking(std::move(plan.make_mask), {budget, *begin, *end, plan.prompts.at(0).starts_in_thinking, &tokenizer});
 }
 
 // What chat and completions have in common.
@@ -192,7 +79,11 @@ ApiStatus Api::complete_plan(const HttpRequest& request, GenerationParameters& p
   auto& stops = plan.sampling.stop_tokens;
   stops.insert(stops.end(), model_.stop_tokens.begin(), model_.stop_tokens.end());
   plan.n = parameters.n;
-  plan.stop = parameters.stop;
+  if (!parameters.stop.empty() || !parameters.stop_regex.empty()) {
+    Result<std::shared_ptr<const StopPatterns>> stop = StopPatterns::compile(parameters.stop, parameters.stop_regex);
+    if (!stop) return ApiError::invalid("stop_regex", stop.error().message());
+    plan.stop = *std::move(stop);
+  }
   plan.include_stop = parameters.include_stop;
   plan.tenant = tenant_of(request);
   // Prompts of one key are not to be guessed through the cache by the holder of another.
@@ -218,6 +109,10 @@ ApiStatus Api::complete_plan(const HttpRequest& request, GenerationParameters& p
     if (plan.make_mask) return ApiError::invalid("allowed_token_ids", "allowed_token_ids cannot be combined with a structure");
     plan.make_mask = allow_only(parameters.allowed_token_ids);
   }
+  std::vector<std::vector<int32_t>> bad;
+  for (const std::string& word : parameters.bad_words) add_bad_word(word, model_.chat->tokenizer(), bad);
+  if (!bad.empty()) plan.make_mask = forbid_sequences(std::move(plan.make_mask), std::move(bad));
+  if (parameters.thinking_budget) limit_thinking_of(plan, *parameters.thinking_budget, parameters.notes);
   return Done{};
 }
 
@@ -230,7 +125,8 @@ ApiStatus Api::run(const HttpRequest& request, HttpReply& reply, const Generatio
   form.model = parameters.model.value_or(model_.names[0]);
   form.created = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
   form.logprobs = plan.sampling.num_logprobs >= 0;
-  form.top_logprobs = plan.sampling.num_logprobs;
+  form.top_logprobs = plan.sampling.num_logprobs + static_cast<int32_t>(plan.sampling.logprob_ids.size());
+  form.echo_logprobs_top = plan.sampling.num_logprobs;
   form.prompt_logprobs = parameters.sampling.num_prompt_logprobs >= 0;
   form.tokens_as_ids = parameters.tokens_as_ids;
   form.return_token_ids = parameters.return_token_ids;
@@ -291,7 +187,7 @@ ApiStatus Api::answer_chat(const HttpRequest& request, HttpReply& reply) {
   TRY(check_model(parameters.model));
   GenerationPlan plan;
   plan.is_chat = true;
-  plan.prompts.push_back(TRY(chat_prompt(body, parameters.notes)));
+  plan.prompts.push_back(TRY(chat_prompt(body, parameters.notes, reply)));
   ChatConstraint constraint = TRY(chat_constraint(body, parameters, *model_.chat));
   if (!constraint.lark.empty()) {
     Result<TokenMaskFactory> mask = model_.structures->compile(constraint.lark);

@@ -21,6 +21,23 @@ ApiResult<std::vector<int32_t>> token_ids(const PyJson& body, int32_t vocab_size
   return ids;
 }
 
+struct NamedTokens {
+  int32_t bos = -1, eos = -1, pad = -1;
+};
+NamedTokens named_tokens(const ServedModel& model) {
+  return {model.chat->bos(), model.stop_tokens.empty() ? -1 : model.stop_tokens[0], model.chat->tokenizer().special("<pad>").value_or(-1)};
+}
+
+// A text that is the whole name of one of the tokens of /tokenizer_info is that token: evaluation
+// harnesses ask for their ids so. Inside a longer text such names are text, as everywhere.
+std::optional<int32_t> named_token(const ServedModel& model, const std::string& text) {
+  const NamedTokens named = named_tokens(model);
+  for (int32_t id : {named.bos, named.eos, named.pad}) {
+    if (id >= 0 && !text.empty() && text == model.chat->tokenizer().token_bytes(id)) return id;
+  }
+  return std::nullopt;
+}
+
 void send_json(HttpReply& reply, std::string body) {
   HttpResponse response;
   response.body = std::move(body) + "\n";
@@ -35,15 +52,17 @@ void Api::tokenize(const HttpRequest& request, HttpReply& reply) {
     TRY(check_model(TRY(string_field(body, "model"))));
     std::vector<int32_t> ids;
     if (body.get("messages") != nullptr) {
-      RequestNotes notes;
-      Result<Prompt> prompt = model_.chat->encode(body, model_.chat_options);
-      if (!prompt) return ApiError::from(prompt.error());
-      ids = std::move(prompt->ids);
+      std::optional<ImageFetcher::Fetched> fetched;
+      ids = TRY(encode(body, reply, fetched)).ids;
     } else {
       std::optional<std::string> text = TRY(string_field(body, "prompt"));
       if (!text) return ApiError::invalid("prompt", "prompt is missing: a text, or send messages", "missing_required_parameter");
-      if (TRY(bool_field(body, "add_special_tokens")).value_or(true) && model_.chat->bos() >= 0) ids.push_back(model_.chat->bos());
-      model_.chat->tokenizer().encode(*text, ids);
+      if (std::optional<int32_t> named = named_token(model_, *text)) {
+        ids.push_back(*named);
+      } else {
+        if (TRY(bool_field(body, "add_special_tokens")).value_or(true) && model_.chat->bos() >= 0) ids.push_back(model_.chat->bos());
+        model_.chat->tokenizer().encode(*text, ids);
+      }
     }
     const bool strings = TRY(bool_field(body, "return_token_strs")).value_or(false);
     std::string out;
@@ -88,10 +107,11 @@ void Api::tokenizer_info(const HttpRequest&, HttpReply& reply) {
     if (id >= 0) json.value(tokenizer.token_bytes(id));
     else json.null();
   };
+  const NamedTokens named = named_tokens(model_);
   json.begin_object();
-  token("bos_token", model_.chat->bos());
-  token("eos_token", model_.stop_tokens.empty() ? -1 : model_.stop_tokens[0]);
-  token("pad_token", tokenizer.special("<pad>").value_or(-1));
+  token("bos_token", named.bos);
+  token("eos_token", named.eos);
+  token("pad_token", named.pad);
   json.field("vocab_size", model_.vocab_size).field("chat_format", model_.chat->format_name()).key("chat_template").null();
   json.end_object();
   send_json(reply, std::move(out));

@@ -3,60 +3,29 @@
 #include <algorithm>
 #include <optional>
 
-#include "server/json_writer.h"
+#include "server/lark_text.h"
+#include "server/structural_tag.h"
 
 namespace bise {
 namespace {
 
-// White space as Mistral's models write it, and not without end: a model can lose itself in blanks.
-constexpr const char* kJsonOptions = R"("x-guidance":{"whitespace_pattern":"[ \\t\\n\\r]{0,8}"})";
-
 struct GrammarTool {
   std::string name;
-  std::string schema;  // JSON
+  std::string json;  // of its arguments, as the right side of a rule
   bool strict = false;
 };
 
-std::string lark_string(const std::string& text) {
-  std::string out;
-  append_json_string(out, text);
-  return out;
-}
-
 std::string id_token(int32_t id) { return "<[" + std::to_string(id) + "]>"; }
-
-// A schema with our white space in front of its own fields; one that is no object stays as it is.
-std::string with_options(const std::string& schema) {
-  const size_t brace = schema.find_first_not_of(" \t\r\n");
-  if (brace == std::string::npos || schema[brace] != '{' || schema.find("\"x-guidance\"") != std::string::npos) return schema;
-  const size_t next = schema.find_first_not_of(" \t\r\n", brace + 1);
-  const bool empty = next != std::string::npos && schema[next] == '}';
-  return "{" + std::string(kJsonOptions) + (empty ? "" : ",") + schema.substr(brace + 1);
-}
 
 // The right side of a rule that writes this structure.
 ApiResult<std::string> structure_rule(const Structure& structure) {
   switch (structure.kind) {
-    case Structure::Kind::json_object: return "%json " + with_options(R"({"type":"object"})");
-    case Structure::Kind::json_schema: {
-      Result<PyJson> schema = parse_python_json(structure.text);
-      if (!schema) return ApiError::invalid(structure.param, structure.param + " is not JSON: " + schema.error().message());
-      if (schema->boolean() != nullptr) {
-        if (!*schema->boolean()) return ApiError::invalid(structure.param, structure.param + " is false: no value satisfies it");
-        return std::string("%json {}");
-      }
-      if (schema->object() == nullptr) return ApiError::invalid(structure.param, structure.param + " must be an object (a JSON schema)");
-      return "%json " + with_options(structure.text);
-    }
-    case Structure::Kind::regex: {
-      std::string out = "/";
-      for (size_t i = 0; i < structure.text.size(); ++i) {
-        if (structure.text[i] == '\\' && i + 1 < structure.text.size()) out += structure.text[i++];
-        else if (structure.text[i] == '/') out += '\\';
-        if (structure.text[i] == '\n') out += "\\n";
-        else out += structure.text[i];
-      }
-      return out + "/";
+    case Structure::Kind::json_object: return lark_json(R"({"type":"object"})", structure.blanks, structure.param);
+    case Structure::Kind::json_schema: return lark_json(structure.text, structure.blanks, structure.param);
+    case Structure::Kind::regex: return lark_regex(structure.text);
+    case Structure::Kind::structural_tag: {
+      std::string grammar = TRY(structural_tag_grammar(structure.text, structure.param));
+      return "%lark {\n" + grammar + "}";
     }
     case Structure::Kind::choice: {
       std::string out;
@@ -83,9 +52,10 @@ ApiResult<std::vector<GrammarTool>> read_tools(const PyJson& body) {
     tool.strict = strict != nullptr && strict->truthy();
     const PyJson* parameters = function->get("parameters");
     const bool has_schema = parameters != nullptr && parameters->object() != nullptr && !parameters->object()->empty();
-    if (tool.strict && has_schema) tool.schema = with_options(dump_python_json(*parameters));
-    else if (tool.strict) tool.schema = with_options(R"({"type":"object","properties":{},"additionalProperties":false})");
-    else tool.schema = with_options(R"({"type":"object"})");
+    std::string schema = R"({"type":"object"})";
+    if (tool.strict && has_schema) schema = dump_python_json(*parameters);
+    else if (tool.strict) schema = R"({"type":"object","properties":{},"additionalProperties":false})";
+    tool.json = TRY(lark_json(schema, {}, "tools"));
     tools.push_back(std::move(tool));
   }
   return tools;
@@ -101,7 +71,7 @@ std::string call_rules(const std::vector<GrammarTool>& tools, const Markers& mar
     const std::string rule = "call_" + std::to_string(i);
     names += (names.empty() ? "" : " | ") + rule;
     rules += rule + ": " + id_token(*markers.calls) + " " + lark_string(tools[i].name) + " " + id_token(*markers.args) + " json_" + std::to_string(i) + "\n";
-    rules += "json_" + std::to_string(i) + ": %json " + tools[i].schema + "\n";
+    rules += "json_" + std::to_string(i) + ": " + tools[i].json + "\n";
   }
   return "call: " + names + "\n" + rules;
 }

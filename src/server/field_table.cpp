@@ -19,9 +19,11 @@ using R = FieldRule;
   {"frequency_penalty", R::obeyed, "-2 to 2"},                                                      \
   {"logit_bias", R::obeyed, "token id to bias, -100 to 100; at most 4096"},                         \
   {"allowed_token_ids", R::obeyed, "only these may be drawn"},                                      \
+  {"bad_words", R::obeyed, "up to 1024 texts whose tokens, with or without a blank in front, may not come in a row"}, \
   {"seed", R::obeyed, "the same seed gives the same answer"},                                       \
   {"random_seed", R::obeyed, "the same as seed"},                                                   \
   {"stop", R::obeyed, "a text or up to 16 of at most 256 characters; searched in the content"},     \
+  {"stop_regex", R::obeyed, "a regex or up to 16 of at most 1000 characters; ends where one is first complete"}, \
   {"stop_token_ids", R::obeyed, "up to 256 ids"},                                                   \
   {"include_stop_str_in_output", R::obeyed, "default false"},                                       \
   {"no_stop_trim", R::obeyed, "the same as include_stop_str_in_output"},                            \
@@ -32,9 +34,11 @@ using R = FieldRule;
   {"n", R::obeyed, "1 to 16"},                                                                      \
   {"stream", R::obeyed, "server-sent events"},                                                      \
   {"stream_options", R::obeyed, "include_usage, continuous_usage_stats; only with stream"},         \
+  {"logprob_token_ids", R::obeyed, "up to 256 ids listed behind the most likely ones; needs logprobs"}, \
   {"prompt_logprobs", R::obeyed, "0 to 20; not with stream"},                                       \
-  {"response_format", R::obeyed, "text, json_object, json_schema"},                                 \
-  {"structured_outputs", R::obeyed, "exactly one of json, regex, choice, grammar, json_object"},    \
+  {"response_format", R::obeyed, "text, json_object, json_schema, structural_tag"},                 \
+  {"structured_outputs", R::obeyed, "exactly one of json, regex, choice, grammar, json_object, structural_tag; whitespace_pattern, disable_any_whitespace"}, \
+  {"structural_tag", R::obeyed, "the same as structured_outputs.structural_tag"},                   \
   {"guided_json", R::obeyed, "the same as structured_outputs.json"},                                \
   {"guided_regex", R::obeyed, "the same as structured_outputs.regex"},                              \
   {"guided_choice", R::obeyed, "the same as structured_outputs.choice"},                            \
@@ -89,14 +93,10 @@ using R = FieldRule;
   {"dynatemp_exponent", R::unused, "without dynatemp_range it means nothing"},                      \
   {"repeat_last_n", R::only_zero, "the penalty is over the whole text"},                            \
   {"samplers", R::refused, "the order is fixed: penalties, temperature, top_k, top_p, min_p"},      \
-  {"bad_words", R::refused, "send logit_bias"},                                                     \
-  {"logprob_token_ids", R::refused, "send top_logprobs"},                                           \
-  {"stop_regex", R::refused, "send stop"},                                                          \
   {"grammar", R::refused, "GBNF is not read; send structured_outputs.grammar (Lark)"},              \
   {"ebnf", R::refused, "send structured_outputs.grammar (Lark)"},                                   \
   {"guided_decoding_backend", R::unused, "there is one: llguidance"},                               \
-  {"guided_whitespace_pattern", R::refused, "send structured_outputs.grammar (Lark)"},              \
-  {"structural_tag", R::refused, "send tools or structured_outputs.grammar (Lark)"},                \
+  {"guided_whitespace_pattern", R::obeyed, "the same as structured_outputs.whitespace_pattern"},    \
   {"timings_per_token", R::only_false, "see /metrics"},                                             \
   {"return_progress", R::only_false, ""},                                                           \
   {"return_hidden_states", R::only_false, ""},                                                      \
@@ -120,7 +120,7 @@ constexpr FieldRow kChat[] = {
     {"tool_choice", R::obeyed, "auto, none, required (any), or one function"},
     {"parallel_tool_calls", R::obeyed, "false: the answer ends after one call"},
     {"reasoning_effort", R::obeyed, "words the model lacks are mapped to none or high, and said so"},
-    {"reasoning", R::obeyed, "{effort}: the same as reasoning_effort"},
+    {"reasoning", R::obeyed, "{effort, max_tokens}: the same as reasoning_effort and thinking_token_budget"},
     {"prompt_mode", R::obeyed, "\"reasoning\": the same as reasoning_effort high"},
     {"chat_template_kwargs", R::obeyed, "reasoning_effort, enable_thinking; others are refused"},
     {"include_reasoning", R::obeyed, "false: reasoning is made but not shown"},
@@ -132,7 +132,7 @@ constexpr FieldRow kChat[] = {
     {"add_special_tokens", R::only_false, "the chat format brings its own"},
     {"safe_prompt", R::only_false, "there is no built-in safety prompt"},
     {"truncate_for_context_length", R::only_false, "prompts are never cut"},
-    {"thinking_token_budget", R::refused, "send max_tokens, or reasoning_effort none"},
+    {"thinking_token_budget", R::obeyed, "tokens of reasoning before it is ended; -1: no limit"},
     {"documents", R::only_empty, "write them into a message"},
     {"chat_template", R::refused, "the format of the model is built in"},
     {"media_io_kwargs", R::only_empty, ""},
@@ -144,7 +144,7 @@ constexpr FieldRow kChat[] = {
     {"moderation", R::refused, "the server judges nothing"},
     {"functions", R::refused, "send tools"},
     {"function_call", R::refused, "send tool_choice"},
-    {"reasoning_budget", R::refused, "send max_tokens, or reasoning_effort none"},
+    {"reasoning_budget", R::obeyed, "the same as thinking_token_budget"},
     {"reasoning_format", R::unused, "reasoning comes in its own fields"},
     {"suffix", R::refused, "this model does not fill in the middle"},
     BISE_COMMON_FIELDS,

@@ -10,7 +10,7 @@ struct Generation::Choice {
   SequenceId sequence = 0;
   std::unique_ptr<ChatStream> parser;       // chat
   std::unique_ptr<Detokenizer> detokenizer; // completions
-  StopMatcher stops{{}, false};
+  StopMatcher stops;
   int32_t tokens = 0;
   bool thinking = false, ending = false, ended = false;
   std::vector<SampledToken> pending;  // tokens that no delta has carried yet

@@ -53,7 +53,7 @@ struct GenerationPlan {
   SamplingParams sampling;  // complete: with the model's stop tokens
   int32_t n = 1;            // answers to each prompt; choice = prompt * n + answer
   bool prompt_only = false;
-  std::vector<std::string> stop;
+  std::shared_ptr<const StopPatterns> stop;  // nullptr: none
   bool include_stop = false;
   std::vector<int32_t> client_stop_tokens;
   bool one_call_only = false;

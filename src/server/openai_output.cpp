@@ -32,11 +32,14 @@ int64_t num_characters(std::string_view text) {
   return std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
 }
 
-// Of a prompt and its answer, for echo.
-std::vector<SampledToken> prompt_tokens(const Generation& generation, size_t prompt) {
+// Of a prompt, for echo; with more than `top` the answer's list and the prompt's own would differ.
+std::vector<SampledToken> prompt_tokens(const Generation& generation, size_t prompt, int32_t top) {
   std::vector<SampledToken> tokens;
   tokens.push_back({generation.prompt_ids(prompt).at(0), 0.0f, {}});
-  for (const SampledToken& token : generation.prompt_logprobs(prompt)) tokens.push_back(token);
+  for (SampledToken token : generation.prompt_logprobs(prompt)) {
+    token.top.resize(std::min(token.top.size(), static_cast<size_t>(top)));
+    tokens.push_back(std::move(token));
+  }
   return tokens;
 }
 
@@ -212,7 +215,7 @@ void AnswerCollector::text_choice(JsonWriter& json, size_t index, const Choice& 
   if (form_.logprobs) {
     std::vector<SampledToken> tokens;
     int64_t offset = form_.echo_logprobs ? 0 : num_characters(echo);
-    if (form_.echo_logprobs) tokens = prompt_tokens(generation, prompt);
+    if (form_.echo_logprobs) tokens = prompt_tokens(generation, prompt, form_.echo_logprobs_top);
     tokens.insert(tokens.end(), choice.tokens.begin(), choice.tokens.end());
     write_text_logprobs(json, tokens, form_.echo_logprobs, form_.top_logprobs, names_of(form_), offset);
   } else {

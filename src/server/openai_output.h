@@ -22,6 +22,7 @@ struct AnswerForm {
   bool include_usage = false, continuous_usage = false;  // streams
   std::vector<std::string> echo;  // completions: the prompt's text in front of each choice; or empty
   bool echo_logprobs = false;
+  int32_t echo_logprobs_top = 0;  // of each token of the prompt
   const Tokenizer* tokenizer = nullptr;
 };
 

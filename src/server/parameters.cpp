@@ -12,6 +12,7 @@ namespace {
 
 constexpr int32_t kMaxAnswers = 16, kMaxLogprobs = 20;
 constexpr size_t kMaxStops = 16, kMaxStopCharacters = 256, kMaxStopTokens = 256, kMaxBiases = 4096;
+constexpr size_t kMaxRegexCharacters = 1000, kMaxBadWords = 1024, kMaxLogprobIds = 256;
 
 ApiError wrong_type(const std::string& name, const PyJson& value, const std::string& expected) {
   return ApiError::invalid(name, name + " is " + value.type_name() + "; expected " + expected, "invalid_type");
@@ -110,35 +111,45 @@ ApiResult<std::vector<int32_t>> token_list(const PyJson& body, const char* name,
   return out;
 }
 
-ApiStatus read_stops(const PyJson& body, GenerationParameters& out, int32_t vocab_size) {
-  const PyJson* stop = body.get("stop");
+// A string, or a list of strings; none of them empty.
+ApiResult<std::vector<std::string>> string_list(const PyJson& body, const char* name, size_t most, size_t most_characters) {
+  std::vector<std::string> out;
+  const PyJson* list = body.get(name);
+  if (list == nullptr) return out;
   std::vector<const PyJson*> texts;
-  if (stop != nullptr && stop->string() != nullptr) {
-    texts.push_back(stop);
-  } else if (stop != nullptr && stop->array() != nullptr) {
-    for (const PyJson& item : *stop->array()) texts.push_back(&item);
-  } else if (stop != nullptr) {
-    return wrong_type("stop", *stop, "a string or a list of strings");
+  if (list->string() != nullptr) {
+    texts.push_back(list);
+  } else if (list->array() != nullptr) {
+    for (const PyJson& item : *list->array()) texts.push_back(&item);
+  } else {
+    return wrong_type(name, *list, "a string or a list of strings");
   }
-  if (texts.size() > kMaxStops) {
-    return out_of_range("stop", "a list of " + std::to_string(texts.size()), "at most " + std::to_string(kMaxStops) + " strings");
+  if (texts.size() > most) {
+    return out_of_range(name, "a list of " + std::to_string(texts.size()), "at most " + std::to_string(most) + " strings");
   }
-  for (const PyJson* text : texts) {
-    if (text->string() == nullptr) return wrong_type("stop[]", *text, "a string");
-    std::string stop_text = join_surrogates(*text->string());
-    if (stop_text.empty()) return ApiError::invalid("stop", "stop holds an empty string");
-    if (num_characters(stop_text) > kMaxStopCharacters) {
-      return out_of_range("stop", "a string of " + std::to_string(num_characters(stop_text)) + " characters",
-                          "at most " + std::to_string(kMaxStopCharacters) + " characters long");
+  for (const PyJson* item : texts) {
+    if (item->string() == nullptr) return wrong_type(std::string(name) + "[]", *item, "a string");
+    std::string text = join_surrogates(*item->string());
+    if (text.empty()) return ApiError::invalid(name, std::string(name) + " holds an empty string");
+    if (num_characters(text) > most_characters) {
+      return out_of_range(name, "a string of " + std::to_string(num_characters(text)) + " characters",
+                          "at most " + std::to_string(most_characters) + " characters long");
     }
-    out.stop.push_back(std::move(stop_text));
+    out.push_back(std::move(text));
   }
+  return out;
+}
+
+ApiStatus read_stops(const PyJson& body, GenerationParameters& out, int32_t vocab_size) {
+  out.stop = TRY(string_list(body, "stop", kMaxStops, kMaxStopCharacters));
+  out.stop_regex = TRY(string_list(body, "stop_regex", kMaxStops, kMaxRegexCharacters));
   out.sampling.stop_tokens = TRY(token_list(body, "stop_token_ids", kMaxStopTokens, vocab_size));
   TRY(read_bool(body, {"include_stop_str_in_output", "no_stop_trim"}, out.include_stop));
   return Done{};
 }
 
 ApiStatus read_bias(const PyJson& body, GenerationParameters& out, int32_t vocab_size) {
+  out.bad_words = TRY(string_list(body, "bad_words", kMaxBadWords, kMaxStopCharacters));
   const PyJson* bias = body.get("logit_bias");
   if (bias == nullptr) return Done{};
   if (bias->object() == nullptr) return wrong_type("logit_bias", *bias, "an object of token ids and numbers");
@@ -223,6 +234,29 @@ ApiResult<int32_t> logprob_count(const PyJson& body, const char* name) {
   return static_cast<int32_t>(*count);
 }
 
+// -1: no limit. `reasoning` is what some gateways send: {effort, max_tokens, …}.
+ApiStatus read_thinking(const PyJson& body, GenerationParameters& out) {
+  const PyJson* holder = &body;
+  Named budget = first_of(body, {"thinking_token_budget", "reasoning_budget"});
+  const PyJson* reasoning = body.get("reasoning");
+  if (reasoning != nullptr) {
+    if (reasoning->object() == nullptr) return wrong_type("reasoning", *reasoning, "an object");
+    for (const PyJson::Member& member : *reasoning->object()) {
+      if (member.key != "effort" && member.key != "max_tokens" && !member.value.is_null()) out.notes.unused.push_back("reasoning." + member.key);
+    }
+    if (budget.name == nullptr) {
+      holder = reasoning;
+      budget = first_of(*reasoning, {"max_tokens"});
+    }
+  }
+  if (budget.name == nullptr) return Done{};
+  const std::string name = holder == &body ? budget.name : "reasoning.max_tokens";
+  const int64_t count = *TRY(integer_field(*holder, budget.name));
+  if (count < -1) return out_of_range(name, std::to_string(count), "0 or more, or -1 for no limit");
+  if (count >= 0) out.thinking_budget = count;
+  return Done{};
+}
+
 ApiStatus read_logprobs(const PyJson& body, Endpoint endpoint, GenerationParameters& out) {
   if (endpoint == Endpoint::completions) {
     const PyJson* value = body.get("logprobs");
@@ -270,10 +304,11 @@ ApiStatus set_structure(GenerationParameters& out, Structure::Kind kind, const P
   structure.kind = kind;
   structure.param = param;
   switch (kind) {
+    case Structure::Kind::structural_tag:
     case Structure::Kind::json_schema:
       if (value.string() != nullptr) structure.text = *value.string();  // vLLM takes the schema as text, too
       else if (value.object() != nullptr || value.boolean() != nullptr) structure.text = dump_python_json(value);
-      else return wrong_type(param, value, "a JSON schema");
+      else return wrong_type(param, value, kind == Structure::Kind::json_schema ? "a JSON schema" : "an object");
       return Done{};
     case Structure::Kind::regex:
     case Structure::Kind::lark:
@@ -293,21 +328,44 @@ ApiStatus set_structure(GenerationParameters& out, Structure::Kind kind, const P
   return Done{};
 }
 
+// What may stand between the parts of JSON.
+ApiStatus read_blanks(const PyJson& body, GenerationParameters& out) {
+  const PyJson* outputs = body.get("structured_outputs");
+  const PyJson* pattern = outputs == nullptr ? nullptr : outputs->get("whitespace_pattern");
+  std::string name = "structured_outputs.whitespace_pattern";
+  if (pattern == nullptr) {
+    pattern = body.get("guided_whitespace_pattern");
+    name = "guided_whitespace_pattern";
+  }
+  const PyJson* none = outputs == nullptr ? nullptr : outputs->get("disable_any_whitespace");
+  if (none != nullptr && none->boolean() == nullptr) return wrong_type("structured_outputs.disable_any_whitespace", *none, "true or false");
+  out.structure.blanks.none = none != nullptr && *none->boolean();
+  if (pattern == nullptr) return Done{};
+  if (pattern->string() == nullptr) return wrong_type(name, *pattern, "a regex");
+  const bool is_json = out.structure.kind == Structure::Kind::json_object || out.structure.kind == Structure::Kind::json_schema;
+  if (!is_json) return ApiError::invalid(name, name + " needs a JSON schema");
+  out.structure.blanks.pattern = join_surrogates(*pattern->string());
+  return Done{};
+}
+
 ApiStatus read_structure(const PyJson& body, GenerationParameters& out) {
   using Kind = Structure::Kind;
   static constexpr std::pair<const char*, Kind> kTop[] = {
       {"guided_json", Kind::json_schema}, {"json_schema", Kind::json_schema}, {"guided_regex", Kind::regex},
-      {"regex", Kind::regex},             {"guided_choice", Kind::choice},    {"guided_grammar", Kind::lark}};
+      {"regex", Kind::regex},             {"guided_choice", Kind::choice},    {"guided_grammar", Kind::lark},
+      {"structural_tag", Kind::structural_tag}};
   static constexpr std::pair<const char*, Kind> kInner[] = {{"json", Kind::json_schema}, {"regex", Kind::regex},
                                                             {"choice", Kind::choice},    {"grammar", Kind::lark},
-                                                            {"json_object", Kind::json_object}};
+                                                            {"json_object", Kind::json_object},
+                                                            {"structural_tag", Kind::structural_tag}};
   if (const PyJson* outputs = body.get("structured_outputs")) {
     if (outputs->object() == nullptr) return wrong_type("structured_outputs", *outputs, "an object");
     for (const PyJson::Member& member : *outputs->object()) {
       if (member.value.is_null()) continue;
       const std::string name = "structured_outputs." + member.key;
+      if (member.key == "whitespace_pattern" || member.key == "disable_any_whitespace") continue;  // read_blanks
       auto known = std::find_if(std::begin(kInner), std::end(kInner), [&](const auto& e) { return member.key == e.first; });
-      if (known == std::end(kInner)) return ApiError::unsupported(name, name + " is not supported; known are json, regex, choice, grammar, json_object");
+      if (known == std::end(kInner)) return ApiError::unsupported(name, name + " is not supported; known are json, regex, choice, grammar, json_object, structural_tag");
       if (known->second == Kind::json_object && member.value.boolean() != nullptr && !*member.value.boolean()) continue;
       TRY(set_structure(out, known->second, member.value, name));
     }
@@ -318,10 +376,11 @@ ApiStatus read_structure(const PyJson& body, GenerationParameters& out) {
   if (const PyJson* format = body.get("response_format")) {
     const PyJson* type = format->find("type");
     if (format->object() == nullptr || type == nullptr || type->string() == nullptr) {
-      return ApiError::invalid("response_format", "response_format must be an object with a type: text, json_object or json_schema");
+      return ApiError::invalid("response_format", "response_format must be an object with a type: text, json_object, json_schema or structural_tag");
     }
     const std::string& word = *type->string();
     if (word == "json_object") TRY(set_structure(out, Kind::json_object, *format, "response_format"));
+    else if (word == "structural_tag") TRY(set_structure(out, Kind::structural_tag, *format, "response_format"));
     else if (word == "json_schema") {
       const PyJson* holder = format->get("json_schema");
       const PyJson* schema = holder == nullptr ? nullptr : holder->get("schema");
@@ -329,7 +388,7 @@ ApiStatus read_structure(const PyJson& body, GenerationParameters& out) {
       if (schema == nullptr) return ApiError::invalid("response_format.json_schema.schema", "response_format.json_schema.schema is missing");
       TRY(set_structure(out, Kind::json_schema, *schema, "response_format.json_schema.schema"));
     } else if (word != "text") {
-      return ApiError::invalid("response_format.type", "response_format.type must be text, json_object or json_schema");
+      return ApiError::invalid("response_format.type", "response_format.type must be text, json_object, json_schema or structural_tag");
     }
   }
   return Done{};
@@ -435,12 +494,18 @@ ApiResult<GenerationParameters> read_parameters(const PyJson& body, Endpoint end
   TRY(read_bias(body, out, defaults.vocab_size));
   out.allowed_token_ids = TRY(token_list(body, "allowed_token_ids", static_cast<size_t>(defaults.vocab_size), defaults.vocab_size));
   TRY(read_logprobs(body, endpoint, out));
+  out.sampling.logprob_ids = TRY(token_list(body, "logprob_token_ids", kMaxLogprobIds, defaults.vocab_size));
+  if (!out.sampling.logprob_ids.empty() && out.sampling.num_logprobs < 0) {
+    return ApiError::invalid("logprob_token_ids", "logprob_token_ids needs logprobs");
+  }
+  if (endpoint == Endpoint::chat) TRY(read_thinking(body, out));
   TRY(read_stream(body, out));
   out.sampling.num_prompt_logprobs = TRY(logprob_count(body, "prompt_logprobs"));
   if (out.sampling.num_prompt_logprobs >= 0 && out.stream) {
     return ApiError::invalid("prompt_logprobs", "prompt_logprobs is not available with stream: true");
   }
   TRY(read_structure(body, out));
+  TRY(read_blanks(body, out));
   TRY(read_rest(body, endpoint, out));
   Result<void> valid = out.sampling.validate(defaults.vocab_size);
   if (!valid) return ApiError::from(valid.error());

@@ -14,6 +14,7 @@
 #include "chat/python_json.h"
 #include "engine/sampling_params.h"
 #include "server/api_error.h"
+#include "server/lark_text.h"
 
 namespace bise {
 
@@ -42,11 +43,12 @@ struct RequestNotes {
 };
 
 struct Structure {
-  enum class Kind : uint8_t { none, json_object, json_schema, regex, choice, lark };
+  enum class Kind : uint8_t { none, json_object, json_schema, regex, choice, lark, structural_tag };
   Kind kind = Kind::none;
-  std::string text;                   // schema as JSON, regex, or grammar
+  std::string text;                   // schema or structural tag as JSON, regex, or grammar
   std::vector<std::string> choices;
   std::string param;                  // the field it came from, for messages
+  JsonBlanks blanks;                  // of json_object and json_schema
 };
 
 struct GenerationParameters {
@@ -56,8 +58,11 @@ struct GenerationParameters {
   bool seed_given = false;
   int32_t n = 1;
   std::vector<std::string> stop;
+  std::vector<std::string> stop_regex;
   bool include_stop = false;
   std::vector<int32_t> allowed_token_ids;
+  std::vector<std::string> bad_words;
+  std::optional<int64_t> thinking_budget;  // chat: tokens
 
   bool stream = false, include_usage = false, continuous_usage = false;
   bool echo = false;

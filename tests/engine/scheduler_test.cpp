@@ -120,6 +120,82 @@ TEST(scheduler, the_limit_of_running_sequences_holds) {
   run(scheduler, plan);
 }
 
+TEST(scheduler, a_short_prompt_does_not_wait_for_the_long_ones_before_it) {
+  BlockManager blocks(1000);
+  Scheduler scheduler({.max_step_tokens = 100, .max_sequences = 8, .block_size = 4}, blocks);
+  for (SequenceId id : {1, 2}) scheduler.add(make_sequence(id, 1000, 1001));
+  run(scheduler, scheduler.plan());
+  scheduler.add(make_sequence(3, 50, 60));
+  StepPlan plan = scheduler.plan();
+  ASSERT_EQ(plan.items.size(), 2u);
+  EXPECT_EQ(plan.items[0]->id, 3u);
+  EXPECT_TRUE(plan.items[0]->samples());
+  EXPECT_EQ(plan.items[1]->id, 1u) << "what is left of the step is for the oldest";
+  EXPECT_EQ(plan.items[1]->scheduled, 50);
+  run(scheduler, plan);
+}
+
+TEST(scheduler, who_fits_may_pass_who_does_not_but_not_for_ever) {
+  BlockManager blocks(25);  // 100 tokens
+  Scheduler scheduler({.max_step_tokens = 100, .max_sequences = 8, .block_size = 4}, blocks);
+  scheduler.add(make_sequence(1, 60, 80));
+  run(scheduler, scheduler.plan());
+  scheduler.add(make_sequence(2, 50, 60));  // fits when the first is done
+  for (SequenceId id = 3; id < 30; ++id) scheduler.add(make_sequence(id, 10, 11));
+  std::vector<SequenceId> order;
+  for (int step = 0; !scheduler.empty(); ++step) {
+    ASSERT_LT(step, 200);
+    StepPlan plan = scheduler.plan();
+    for (Sequence* sequence : plan.items) {
+      if (std::find(order.begin(), order.end(), sequence->id) == order.end()) order.push_back(sequence->id);
+    }
+    run(scheduler, plan);
+    scheduler.check();
+  }
+  ASSERT_EQ(order.size(), 29u);
+  const auto place = std::find(order.begin(), order.end(), SequenceId{2}) - order.begin();
+  EXPECT_EQ(place, 7) << "five of ten tokens pass one of fifty; a sixth begins with it";
+  EXPECT_EQ(order[1], 3u);
+}
+
+TEST(scheduler, long_prompts_of_one_tenant_are_read_one_after_the_other) {
+  BlockManager blocks(1000);
+  Scheduler scheduler({.max_step_tokens = 100, .max_sequences = 8, .block_size = 4}, blocks);
+  for (SequenceId id : {1, 2, 3}) scheduler.add(make_sequence(id, 1000, 1001));
+  std::vector<SequenceId> ended;
+  for (int step = 0; step < 100 && ended.size() < 3; ++step) {
+    run(scheduler, scheduler.plan());
+    for (SequenceId id : {SequenceId{1}, SequenceId{2}, SequenceId{3}}) {
+      const bool listed = std::find(ended.begin(), ended.end(), id) != ended.end();
+      if (!listed && scheduler.find(id) == nullptr) ended.push_back(id);
+    }
+    if (step == 9) {
+      EXPECT_EQ(ended.size(), 1u);
+    }
+  }
+  EXPECT_EQ(ended, (std::vector<SequenceId>{1, 2, 3}));
+}
+
+TEST(scheduler, a_long_prompt_keeps_half_of_its_speed_however_many_short_ones_come) {
+  BlockManager blocks(4000);
+  Scheduler scheduler({.max_step_tokens = 100, .max_sequences = 64, .block_size = 4}, blocks);
+  scheduler.add(make_sequence(1, 2000, 2001));
+  SequenceId next_id = 2;
+  int steps = 0, shorts_done = 0;
+  while (scheduler.find(1) != nullptr) {
+    // More than the machine can read.
+    for (int i = 0; i < 3 && scheduler.num_waiting() < 4; ++i) scheduler.add(make_sequence(next_id++, 45, 46));
+    const size_t before = scheduler.all().size();
+    run(scheduler, scheduler.plan());
+    scheduler.check();
+    shorts_done += static_cast<int>(before - scheduler.all().size());
+    ASSERT_LT(++steps, 100);
+  }
+  EXPECT_GE(steps, 38) << "and the short ones have the other half";
+  EXPECT_LE(steps, 42);
+  EXPECT_GE(shorts_done, 40);
+}
+
 // Arrivals, steps, failures and cancels in random order: after every step the books balance, every
 // plan makes progress within its budget, and every sequence that is not cancelled ends at its
 // length.

@@ -88,8 +88,8 @@ TEST(Parameters, ask_for_one_structure_at_most) {
             "response_format: only one structure may be asked for; guided_regex and response_format were given");
   EXPECT_EQ(fault(R"({"structured_outputs":{"regex":"a","choice":["b"]}})"),
             "structured_outputs.choice: only one structure may be asked for; structured_outputs.regex and structured_outputs.choice were given");
-  EXPECT_EQ(fault(R"({"structured_outputs":{"structural_tag":{}}})"),
-            "structured_outputs.structural_tag: structured_outputs.structural_tag is not supported; known are json, regex, choice, grammar, json_object");
+  EXPECT_EQ(fault(R"({"structured_outputs":{"ebnf":"x"}})"),
+            "structured_outputs.ebnf: structured_outputs.ebnf is not supported; known are json, regex, choice, grammar, json_object, structural_tag");
 }
 
 TEST(Parameters, of_completions_have_their_own_defaults) {

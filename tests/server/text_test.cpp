@@ -1,46 +1,11 @@
-// The small rooms between deltas and the wire: stop strings, JSON, keys.
+// The small rooms between deltas and the wire: JSON, keys.
 #include <gtest/gtest.h>
 
 #include "server/api_keys.h"
 #include "server/json_writer.h"
-#include "server/stop_matcher.h"
 
 namespace bise {
 namespace {
-
-std::string through(StopMatcher& matcher, const std::string& text, size_t step) {
-  std::string out;
-  for (size_t at = 0; at < text.size(); at += step) matcher.push(text.substr(at, step), out);
-  if (!matcher.found()) matcher.flush(out);
-  return out;
-}
-
-TEST(StopMatcher, finds_the_earliest_stop_however_the_text_is_cut) {
-  const std::string text = "one two ENDING three STOP";
-  for (size_t step = 1; step <= text.size(); ++step) {
-    StopMatcher without({"STOP", "END"}, false), with({"STOP", "END"}, true);
-    EXPECT_EQ(through(without, text, step), "one two ");
-    EXPECT_EQ(through(with, text, step), "one two END");
-    EXPECT_EQ(without.found().value_or(""), "END");
-  }
-}
-
-TEST(StopMatcher, gives_all_text_when_nothing_is_found) {
-  for (size_t step = 1; step < 8; ++step) {
-    StopMatcher matcher({"aab", "aaaa"}, false);
-    EXPECT_EQ(through(matcher, "aaacaaaXaa", step), "aaacaaaXaa");
-    EXPECT_FALSE(matcher.found());
-  }
-}
-
-TEST(StopMatcher, holds_back_only_what_could_begin_a_stop) {
-  StopMatcher matcher({"</s>"}, false);
-  std::string out;
-  matcher.push("a<b</", out);
-  EXPECT_EQ(out, "a<b");
-  matcher.push("x", out);
-  EXPECT_EQ(out, "a<b</x");
-}
 
 TEST(JsonWriter, writes_values_in_order_with_commas_between) {
   std::string out;
