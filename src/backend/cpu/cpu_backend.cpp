@@ -385,8 +385,9 @@ Result<void> CpuBackend::tiled_product(const WeightSegment& s, MatrixView x, Mat
     piece(0, tiles);
     return {};
   }
-  // Small pieces, so that no thread waits long for another's last.
-  const int64_t grain = std::max<int64_t>(1, tiles / (int64_t{num_threads()} * 16));
+  // Small pieces, so that no thread waits long for another's last; larger ones where a row's worth of work is soon done.
+  const int64_t pieces = int64_t{num_threads()} * (x.rows == 1 ? 6 : 16);
+  const int64_t grain = std::max<int64_t>(1, tiles / pieces);
   pool_.parallel_for(tiles, grain, [&](int64_t begin, int64_t end, int) { piece(begin, end); });
   return {};
 }
