@@ -135,6 +135,11 @@ std::string name_of(const std::string& variant, const Json& run, const std::stri
          run["case"].get<std::string>();
 }
 
+// Under sanitizers the second layout of a checkpoint is not asked everything that the first was.
+bool leave_out(const Json& run, const Json& format) {
+  return BISE_TEST_SHARE > 1 && format != run["formats"][0] && run["case"] != "short" && run["case"] != "two-images";
+}
+
 class GoldenLogits : public ::testing::TestWithParam<const char*> {
  protected:
   void check_float32(const RunSetup& setup, bool every_case) {
@@ -145,6 +150,7 @@ class GoldenLogits : public ::testing::TestWithParam<const char*> {
       std::string name = run["case"];
       if (!every_case && name != "short" && name != "two-images") continue;
       for (const Json& format : run["formats"]) {
+        if (leave_out(run, format)) continue;
         std::string layout = format;
         if (!models.count(layout)) {
           models[layout] = open_golden(checkpoint_path(GetParam(), layout), setup.backend);
@@ -183,6 +189,7 @@ TEST_P(GoldenLogits, fast_precision_stays_within_twice_the_distance_of_bfloat16)
     if (run["dtype"] == "float32") float32[key] = run;
     if (run["dtype"] != "bfloat16" || !run.contains("logits")) continue;
     for (const Json& format : run["formats"]) {
+      if (leave_out(run, format)) continue;
       std::string layout = format;
       if (!models.count(layout)) {
         models[layout] = open_golden(checkpoint_path(GetParam(), layout), setup.backend);
