@@ -13,7 +13,7 @@ from serve_process import Server  # noqa: E402
 BISE, GOLDEN = sys.argv[1], pathlib.Path(sys.argv[2])
 MODEL = GOLDEN / "model/ckpt/medium/hf-bf16"
 OPTIONS = ("--served-model-name", "tiny", "--context", "2048", "--kv-cache-tokens", "16384", "--threads", "1",
-           "--header-timeout", "1", "--body-timeout", "1", "--idle-timeout", "3")
+           "--header-timeout", "3", "--body-timeout", "3", "--idle-timeout", "3")
 HI = [{"role": "user", "content": "hi"}]
 WEATHER = {"type": "function", "function": {"name": "get_weather", "strict": True, "parameters": {
     "type": "object", "properties": {"city": {"enum": ["Bern", "Sion"]}, "days": {"type": "integer", "minimum": 0, "maximum": 9}},

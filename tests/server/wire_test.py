@@ -15,7 +15,7 @@ from serve_case import BISE, GOLDEN, HI, MODEL, OPTIONS, Case, Server, WithServe
 class Wire(WithServer):
     """Bytes that no client library would send."""
 
-    def raw(self, data, wait=5.0, shut=False):
+    def raw(self, data, wait=60.0, shut=False):
         with socket.create_connection(("127.0.0.1", self.server.port)) as connection:
             connection.settimeout(wait)
             try:
