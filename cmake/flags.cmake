@@ -22,6 +22,6 @@ function(bise_quick_to_build target)
 endfunction()
 find_program(CCACHE ccache)
 if(CCACHE)
-  # Precompiled headers hold the time they were made: what ccache compares is their content.
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime CCACHE_PCH_EXTSUM=1 ${CCACHE})
+  # Without these ccache leaves alone what is compiled with a precompiled header.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${CCACHE})
 endif()

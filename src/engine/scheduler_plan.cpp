@@ -91,12 +91,12 @@ void Scheduler::admit() {
 // that passed have as many tokens as it has: then it waits for nobody but those that run.
 bool Scheduler::admit_past(Sequence& next) {
   if (num_running() >= static_cast<size_t>(options_.max_sequences)) return false;
-  const bool never_ran = next.cached_tokens < 0;  // who was preempted comes back before others
+  if (next.cached_tokens >= 0) return false;  // who was preempted comes back before others
   const int32_t left = next.total() - next.passed;
   Sequence* shorter = waiting_.next([&](const Sequence& s) {
     return &s != &next && s.total() <= left && blocks_for(s.total() + 1) <= blocks_.num_available() && is_ready(s);
   });
-  if (!never_ran || shorter == nullptr) return false;
+  if (shorter == nullptr) return false;
   const int32_t tokens = shorter->total();
   if (!try_admit(*shorter)) return false;
   next.passed += tokens;
