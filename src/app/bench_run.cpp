@@ -35,9 +35,10 @@ struct Rounds {
   std::vector<double> peaks;    // GB/s or TFLOP/s
   double work = 0;              // bytes or FLOPs of the best round
   double best = 0;              // work per second
-  // Of weights that stream: GB from the disk in a step of the best round, the disk's rate beside the rounds.
+  // Of weights that stream: GB from the disk in a step; of each round what the stream gave, and the disk's own
+  // rate just before and after, in GB/s. A shared disk changes by half within a minute, so only neighbours compare.
   double streamed_gb = 0;
-  std::vector<double> disks;
+  std::vector<double> streams, disks;
 
   void add(double time, double done) {
     seconds.push_back(time);
@@ -68,15 +69,18 @@ void add_prefill(Json& row, const ModelBench& bench, int64_t tokens, int batch, 
   row["matrix_arithmetic"] = arithmetic_name(bench.arithmetic(tokens * batch));
   row["prefill_share"] = share_of(rounds.best / 1e12, rounds.peak());
 }
-// What streaming weights gave of the disk: bytes of the best round over its time, and the disk's own rate.
+// What streaming weights gave, and of the disk's own rate in the same moments.
 void add_stream(Json& row, const Rounds& rounds) {
-  if (rounds.disks.empty()) return;
-  const double seconds = *std::min_element(rounds.seconds.begin(), rounds.seconds.end());
-  const double disk = *std::max_element(rounds.disks.begin(), rounds.disks.end());
+  if (rounds.streams.empty()) return;
+  std::vector<double> shares;
+  for (size_t i = 0; i < rounds.streams.size(); ++i) shares.push_back(share_of(rounds.streams[i], rounds.disks[i]));
   row["streamed_gb"] = rounds.streamed_gb;
-  row["stream_gb_s"] = rounds.streamed_gb / seconds;
-  row["disk_gb_s"] = disk;
-  row["stream_share"] = share_of(rounds.streamed_gb / seconds, disk);
+  row["stream_gb_s"] = spread_of(rounds.streams).median;
+  row["disk_gb_s"] = spread_of(rounds.disks).median;
+  const Spread share = spread_of(std::move(shares));
+  row["stream_share"] = share.median;
+  row["stream_share_min"] = share.min;
+  row["stream_share_max"] = share.max;
 }
 void add_decode(Json& row, int64_t steps, int batch, const Rounds& rounds) {
   row["decode_tokens"] = steps;
@@ -92,7 +96,8 @@ std::string stream_text(const Json& row) {
   if (!row.contains("stream_gb_s")) return "";
   auto number = [&](const char* name) { return format_fixed(row[name].get<double>(), 2); };
   return "disk     " + number("streamed_gb") + " GB per step, " + number("stream_gb_s") + " of " + number("disk_gb_s") +
-         " GB/s\n";
+         " GB/s, share " + number("stream_share") + " (" + number("stream_share_min") + " to " +
+         number("stream_share_max") + ")\n";
 }
 
 // One round of a prompt of `tokens` for each of `batch` sequences.
@@ -107,11 +112,12 @@ Result<void> prefill_round(const ModelBench& bench, Engine& engine, int64_t toke
 Result<void> decode_round(const ModelBench& bench, Engine& engine, ModelBench::Running& running, int64_t steps,
                           Rounds& rounds) {
   const double before = running.tokens;
-  if (bench.streams()) rounds.disks.push_back(bench.measure_disk());
+  const double disk_before = bench.measure_disk();
   const double seconds = TRY(bench.decode(engine, running, steps));
   if (bench.streams()) {
     rounds.streamed_gb = static_cast<double>(bench.session().model->memory_plan().streamed_bytes) / 1e9;
-    rounds.disks.push_back(bench.measure_disk());
+    rounds.streams.push_back(rounds.streamed_gb / seconds);
+    rounds.disks.push_back((disk_before + bench.measure_disk()) / 2);
   }
   const int batch = static_cast<int>(running.ids.size());
   rounds.add(seconds, bench.step_bytes(engine, batch, (before + running.tokens) / 2));
