@@ -22,7 +22,8 @@ class StructureProbe : public Probe {
     const Tokenizer& tokenizer = chat_.service->tokenizer();
     for (TokenId id = 0; id < tokenizer.vocab_size(); ++id) {
       const std::string bytes(tokenizer.token_bytes(id));
-      if (!tokenizer.is_special(id) && !bytes.empty() && std::string_view("\"}],").find(bytes[0]) != std::string_view::npos) closers_.push_back(id);
+      const bool closes = !bytes.empty() && std::string_view("\"}],").find(bytes[0]) != std::string_view::npos;
+      if (closes && !tokenizer.is_special(id)) closers_.push_back(id);
     }
   }
 
@@ -31,13 +32,7 @@ class StructureProbe : public Probe {
 
   Result<void> answer(const Json& line, const Emit& emit) override {
     TRY(allow_fields(line, {"schema", "regex", "grammar", "structural_tag", "texts", "walks", "max_tokens", "seed"}));
-    Structure structure;
-    const std::string regex = TRY(json_string(line, "regex", "", "")), grammar = TRY(json_string(line, "grammar", "", ""));
-    const bool is_tag = line.contains("structural_tag");
-    structure.kind = is_tag ? Structure::Kind::structural_tag : !regex.empty() ? Structure::Kind::regex : !grammar.empty() ? Structure::Kind::lark : Structure::Kind::json_schema;
-    structure.text = is_tag ? line["structural_tag"].dump() : !regex.empty() ? regex : !grammar.empty() ? grammar : schema_;
-    structure.param = is_tag ? "structural_tag" : !regex.empty() ? "regex" : !grammar.empty() ? "grammar" : "schema";
-    if (structure.text.empty()) return bad_field("schema", "give one of schema, regex, grammar, structural_tag");
+    const Structure structure = TRY(structure_of(line));
     const std::vector<std::string> texts = TRY(string_list(line, "texts"));
     const int64_t walks = TRY(json_int(line, "walks", 0, "")), most = TRY(json_int(line, "max_tokens", 200, ""));
     const int64_t seed = TRY(json_int(line, "seed", 0, ""));
@@ -47,7 +42,10 @@ class StructureProbe : public Probe {
     if (!lark) return bad_field(lark.error().param, lark.error().message);
     const auto begin = Clock::now();
     const TokenMaskFactory factory = TRY(compiler_->compile(*lark));
-    Json answer = {{"compile_us", microseconds(begin)}, {"accepted", Json::array()}, {"walks", Json::array()}, {"finished", Json::array()}};
+    Json answer = {{"compile_us", microseconds(begin)},
+                   {"accepted", Json::array()},
+                   {"walks", Json::array()},
+                   {"finished", Json::array()}};
     mask_us_.clear();
     for (const std::string& text : texts) answer["accepted"].push_back(TRY(accepts(factory, text)));
     for (int64_t i = 0; i < walks; ++i) {
@@ -61,7 +59,35 @@ class StructureProbe : public Probe {
 
  private:
   using Clock = std::chrono::steady_clock;
-  static double microseconds(Clock::time_point since) { return std::chrono::duration<double, std::micro>(Clock::now() - since).count(); }
+  static double microseconds(Clock::time_point since) {
+    return std::chrono::duration<double, std::micro>(Clock::now() - since).count();
+  }
+
+  // The one structure that the line gives; a schema or tag as the text of its JSON.
+  Result<Structure> structure_of(const Json& line) const {
+    using Kind = Structure::Kind;
+    const std::pair<const char*, Kind> fields[] = {{"schema", Kind::json_schema},
+                                                   {"regex", Kind::regex},
+                                                   {"grammar", Kind::lark},
+                                                   {"structural_tag", Kind::structural_tag}};
+    constexpr const char* kExpected = "give one of schema, regex, grammar, structural_tag";
+    Structure structure;
+    for (const auto& [name, kind] : fields) {
+      std::string text;
+      if (kind == Kind::json_schema) {
+        text = schema_;
+      } else if (kind != Kind::structural_tag) {
+        text = TRY(json_string(line, name, "", ""));
+      } else if (line.contains(name)) {
+        text = line[name].dump();
+      }
+      if (text.empty()) continue;
+      if (structure.kind != Kind::none) return bad_field(name, kExpected);
+      structure = {kind, std::move(text), {}, name, {}};
+    }
+    if (structure.kind == Kind::none) return bad_field("schema", kExpected);
+    return structure;
+  }
 
   // The next mask in bits_; a mask without limit has all of them.
   Result<void> fill(TokenMask& mask) {

@@ -385,7 +385,11 @@ const char* ReadAhead::method() const { return state_->queue->name(); }
 
 Result<ReadRate> measure_read_rate(const std::string& path, uint64_t offset, uint64_t max_bytes,
                                    double max_seconds) {
-  constexpr uint64_t kPiece = uint64_t{4} << 20;
+  // As weights are streamed. The first filling of the ring is not counted: its memory is touched for the first
+  // time. A disk that stands still for a moment is given the time for some pieces.
+  constexpr uint64_t kPiece = uint64_t{16} << 20;
+  constexpr size_t kRingPieces = 6, kLeastPieces = 4;
+  constexpr double kPatience = 10;
   const DirectFile file = TRY(DirectFile::open(path));
   ReadRate rate;
   rate.is_direct = file.is_direct();
@@ -398,16 +402,24 @@ Result<ReadRate> measure_read_rate(const std::string& path, uint64_t offset, uin
   if (items.empty()) return rate;
   items.back().next = kNoItem;
   ReadAheadOptions options;
-  options.ring_bytes = 12 * (kPiece + 2 * kDirectAlignment);
+  options.ring_bytes = kRingPieces * (kPiece + 2 * kDirectAlignment);
   std::unique_ptr<ReadAhead> ahead = TRY(ReadAhead::create({path}, items, options, Log()));
   ahead->start(0);
   const Clock::time_point start = Clock::now();
-  for (size_t i = 0; i < items.size() && seconds_since(start) < max_seconds; ++i) {
+  Clock::time_point counted = start;
+  const size_t skipped = items.size() >= kRingPieces + kLeastPieces ? kRingPieces : 0;
+  for (size_t i = 0; i < items.size(); ++i) {
+    const bool is_enough = i >= skipped + kLeastPieces && seconds_since(counted) >= max_seconds;
+    if (is_enough || seconds_since(start) >= kPatience * max_seconds) break;
     TRY(ahead->acquire(i));
     ahead->release();
-    rate.bytes += items[i].ranges[0].bytes;
+    if (i < skipped) {
+      counted = Clock::now();
+    } else {
+      rate.bytes += items[i].ranges[0].bytes;
+    }
   }
-  rate.seconds = seconds_since(start);
+  rate.seconds = seconds_since(counted);
   return rate;
 }
 

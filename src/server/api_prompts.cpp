@@ -7,7 +7,7 @@
 namespace bise {
 namespace {
 
-constexpr size_t kMaxPrompts = 128, kMaxImageBytes = size_t{20} << 20;
+constexpr size_t kMaxPrompts = 128;
 
 ApiError too_long(size_t prompt, int64_t context) {
   ApiError error = ApiError::invalid("messages",

@@ -24,13 +24,15 @@
 
 namespace bise {
 
+constexpr uint64_t kMaxImageBytes = uint64_t{20} << 20;  // of one picture, however it comes
+
 struct ImageFetchOptions {
   // "host", "host:port", "*.host" (what stands below host) or "*". Empty: nothing is fetched.
   std::vector<std::string> domains;
   std::vector<std::string> networks;  // beside the public addresses: "10.0.0.0/8"
   std::string ca_file;                // PEM, in place of the system's authorities
   double timeout_s = 15;              // of all pictures of one request together
-  uint64_t max_image_bytes = uint64_t{20} << 20;
+  uint64_t max_image_bytes = kMaxImageBytes;
   uint64_t max_request_bytes = uint64_t{64} << 20;  // of one request, each picture as often as it is named
   uint64_t max_total_bytes = uint64_t{1} << 30;     // of all requests at the same time
   int32_t max_requests = 64;                        // that fetch at the same time

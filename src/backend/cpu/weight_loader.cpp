@@ -34,8 +34,13 @@ uint64_t side_bytes(const WeightSegment& segment) {
   return bytes;
 }
 
-// The side parts of all views, out of the file's map into memory of their own.
-Result<Buffer> copy_side_parts(std::vector<WeightSegment>& segments) {
+// The pages of bytes that were read out of a map. What was put together in memory is no page of a file.
+void give_back(std::span<const StoredFile> files, Bytes part) {
+  if (!part.empty() && find_in_files(files, part)) give_back_pages(part);
+}
+
+// The side parts of all views, out of the files' maps into memory of their own.
+Result<Buffer> copy_side_parts(std::span<const StoredFile> files, std::vector<WeightSegment>& segments) {
   uint64_t total = 0;
   for (const WeightSegment& segment : segments) total += side_bytes(segment);
   Buffer buffer = TRY(allocate_host(total, "the scales of a weight"));
@@ -45,7 +50,7 @@ Result<Buffer> copy_side_parts(std::vector<WeightSegment>& segments) {
       view.each_side_part([&](Bytes& part) {
         if (part.empty()) return;
         std::memcpy(at, part.data(), part.size());
-        give_back_pages(part);
+        give_back(files, part);
         part = {at, part.size()};
         at += round_up(part.size(), 64);
       });
@@ -68,6 +73,35 @@ Result<void> first_failure(ThreadPool& pool, int64_t count, Body body) {
     if (error) return std::move(*error);
   }
   return {};
+}
+
+// body(view, offset, bytes) of each view: where among its codes rows [first, first + rows) of the segment lie.
+template <class Body>
+void each_stored_part(const WeightSegment& segment, int64_t first, int64_t rows, Body body) {
+  int64_t base = 0;
+  for (const WeightView& view : segment.views) {
+    const int64_t from = std::max(first - base, int64_t{0}), end = std::min(first + rows - base, view.rows);
+    base += view.rows;
+    if (from >= end) {
+      body(view, 0, 0);
+      continue;
+    }
+    const StoredRows stored = stored_rows(view, from, end - from);
+    const uint64_t row = stored_row_bytes(view);
+    body(view, static_cast<uint64_t>(stored.first) * row, static_cast<uint64_t>(stored.count) * row);
+  }
+}
+
+// Rows of a segment, whole tiles, that are packed out of the file's map before their pages go: a head of 0.9 GB
+// must not lie in memory twice.
+int64_t mapped_rows(const WeightSegment& segment, uint64_t piece_bytes) {
+  const uint64_t row = std::max<uint64_t>(stored_row_bytes(segment.views[0]), 1);
+  return std::max<int64_t>(static_cast<int64_t>(piece_bytes / row) / kTileRows, 1) * kTileRows;
+}
+void give_back_rows(std::span<const StoredFile> files, const WeightSegment& segment, int64_t first, int64_t rows) {
+  each_stored_part(segment, first, rows, [&](const WeightView& view, uint64_t offset, uint64_t bytes) {
+    give_back(files, view.codes.subspan(offset, bytes));
+  });
 }
 
 Weight weight_of(std::span<const WeightView> parts) {
@@ -109,7 +143,7 @@ Result<void> WeightLoader::plan(WeightPlan plan) {
     std::vector<WeightSegment> segments = plan_segments(weight.parts, tiled_);
     auto& sources = weight.home == WeightHome::memory ? loaded : streamed;
     if (weight.home == WeightHome::streamed) {
-      side_.push_back(TRY(copy_side_parts(segments)));
+      side_.push_back(TRY(copy_side_parts(plan.files, segments)));
     } else if (!std::ranges::all_of(segments, has_stored_rows)) {
       continue;  // its rows are no runs of bytes: packed out of the map
     }
@@ -194,17 +228,10 @@ Result<Weight> WeightLoader::pack_into_memory(std::span<const WeightView> parts,
   auto place = [&](size_t i, const WeightSegment& s, int64_t first, int64_t rows) -> Result<void> {
     if (s.tiles) return pack_rows(s, packed->columns, first, rows, begin[i]);
     uint8_t* to = begin[i];
-    int64_t base = 0;
-    for (const WeightView& view : s.views) {
-      const int64_t from = std::max(first - base, int64_t{0}), end = std::min(first + rows - base, view.rows);
-      if (from < end) {
-        const StoredRows stored = stored_rows(view, from, end - from);
-        const uint64_t row = stored_row_bytes(view), offset = static_cast<uint64_t>(stored.first) * row;
-        std::memcpy(to + offset, view.codes.data() + offset, static_cast<uint64_t>(stored.count) * row);
-      }
-      base += view.rows;
+    each_stored_part(s, first, rows, [&](const WeightView& view, uint64_t offset, uint64_t bytes) {
+      if (bytes > 0) std::memcpy(to + offset, view.codes.data() + offset, bytes);
       to += round_up(view.codes.size(), 64);
-    }
+    });
     return {};
   };
   if (load) {
@@ -212,7 +239,13 @@ Result<Weight> WeightLoader::pack_into_memory(std::span<const WeightView> parts,
   } else {
     for (size_t i = 0; i < packed->segments.size(); ++i) {
       const WeightSegment& s = packed->segments[i];
-      if (s.tiles || copies) TRY(place(i, s, 0, s.rows));
+      if (!s.tiles && !copies) continue;
+      const int64_t step = plan_ && has_stored_rows(s) ? mapped_rows(s, WeightStream::piece_bytes(*plan_)) : s.rows;
+      for (int64_t first = 0; first < s.rows; first += step) {
+        const int64_t rows = std::min(step, s.rows - first);
+        TRY(place(i, s, first, rows));
+        if (step < s.rows) give_back_rows(plan_->files, s, first, rows);
+      }
     }
   }
 
@@ -232,7 +265,7 @@ Result<Weight> WeightLoader::pack_into_memory(std::span<const WeightView> parts,
         view.each_side_part([&](Bytes& part) {
           if (part.empty()) return;
           std::memcpy(to, part.data(), part.size());
-          give_back_pages(part);
+          give_back(plan_->files, part);
           part = {to, part.size()};
           to += round_up(part.size(), 64);
         });

@@ -33,15 +33,20 @@ bool has_stored_rows(const WeightSegment& segment) {
   });
 }
 
-FileRange locate(std::span<const StoredFile> files, Bytes part) {
+std::optional<FileRange> find_in_files(std::span<const StoredFile> files, Bytes part) {
   for (size_t i = 0; i < files.size(); ++i) {
     const Bytes whole = files[i].bytes;
     if (!std::less<>()(part.data(), whole.data()) &&
         !std::less<>()(whole.data() + whole.size(), part.data() + part.size())) {
-      return {i, static_cast<uint64_t>(part.data() - whole.data()), part.size()};
+      return FileRange{i, static_cast<uint64_t>(part.data() - whole.data()), part.size()};
     }
   }
-  CHECK(false);  // views come from the files of the plan
+  return std::nullopt;
+}
+FileRange locate(std::span<const StoredFile> files, Bytes part) {
+  const std::optional<FileRange> found = find_in_files(files, part);
+  CHECK(found);  // what streams comes from the files of the plan
+  return *found;
 }
 
 StoredRows stored_rows(const WeightView& view, int64_t first, int64_t count) {
@@ -93,6 +98,11 @@ std::vector<WeightStream::Piece> WeightStream::cut(std::span<const WeightSegment
   return pieces;
 }
 
+uint64_t WeightStream::piece_bytes(const WeightPlan& plan) {
+  // Several pieces in the ring at once: one in use, the others on their way.
+  return std::min(kMaxPieceBytes, plan.ring_bytes / 6);
+}
+
 uint64_t WeightStream::smallest_piece(std::span<const WeightSegment> segments) {
   std::vector<ReadItem> items;
   // An offset that is aligned as badly as can be.
@@ -109,14 +119,12 @@ Result<std::unique_ptr<WeightStream>> WeightStream::open(const WeightPlan& plan,
   std::vector<std::string> paths;
   for (const StoredFile& file : plan.files) paths.push_back(file.path);
   auto place = [&](Bytes part) { return locate(plan.files, part); };
-  // Several pieces in the ring at once: one in use, the others on their way.
-  const uint64_t piece_bytes = std::min(kMaxPieceBytes, plan.ring_bytes / 6);
   std::vector<ReadItem> items;
   size_t first_of_pass_0 = kNoItem;
   for (const Source& weight : weights) {
     stream->first_item_.push_back(items.size());
     if (weight.pass == 0 && first_of_pass_0 == kNoItem) first_of_pass_0 = items.size();
-    stream->pieces_.push_back(cut(weight.segments, piece_bytes, skip_stored, &items, place));
+    stream->pieces_.push_back(cut(weight.segments, piece_bytes(plan), skip_stored, &items, place));
   }
   for (size_t i = 0; i < items.size(); ++i) items[i].next = i + 1;
   if (!items.empty()) items.back().next = kNoItem;

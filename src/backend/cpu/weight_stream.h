@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -24,7 +25,9 @@ uint64_t stored_row_bytes(const WeightView& view);
 // Whether rows are runs of bytes in the file. GPTQ and AWQ store the transposed matrix: it is read whole.
 bool has_stored_rows(const WeightSegment& segment);
 
-// Where bytes of one of the maps lie in its file.
+// Where bytes of one of the maps lie in its file; nothing: they are in memory of their own.
+std::optional<FileRange> find_in_files(std::span<const StoredFile> files, Bytes part);
+// The same of bytes that must be in a file.
 FileRange locate(std::span<const StoredFile> files, Bytes part);
 
 class WeightStream {
@@ -34,6 +37,8 @@ class WeightStream {
     int pass = 0;
   };
   enum class Order { once, cyclic };
+  // Bytes of the file that are handed over at once.
+  static uint64_t piece_bytes(const WeightPlan& plan);
   // Least bytes of a ring for one piece of these segments.
   static uint64_t smallest_piece(std::span<const WeightSegment> segments);
 
