@@ -99,6 +99,9 @@ bise_script_test(server.bears_clients_that_behave_badly
 bise_script_test(server.examples_print_what_the_documents_say
   ${CMAKE_SOURCE_DIR}/scripts/check_examples.py $<TARGET_FILE_DIR:bise> --serve docs/API.md)
 set_tests_properties(server.examples_print_what_the_documents_say PROPERTIES LABELS demo SKIP_RETURN_CODE 77)
+# The long ones begin first: with two at a time the last of them would run alone.
+set_tests_properties(cli.exit_codes_pipes_and_interrupts_are_as_documented server.structures_let_no_invalid_instance_pass
+  PROPERTIES COST 100)
 if(NOT BISE_SANITIZE)
   add_test(NAME clients.openai_for_python COMMAND ${CMAKE_SOURCE_DIR}/python/clients/run.sh python $<TARGET_FILE:bise>)
   add_test(NAME clients.openai_for_javascript COMMAND ${CMAKE_SOURCE_DIR}/python/clients/run.sh javascript $<TARGET_FILE:bise>)

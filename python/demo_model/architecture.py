@@ -29,10 +29,13 @@ def build(seed=0):
     import copy
 
     import torch
+    from copying_start import copying_start
     from transformers import Mistral3Config, Mistral3ForConditionalGeneration
     config = copy.deepcopy(CONFIG)
     config.pop("transformers_version")
     config.pop("architectures")
     config["dtype"] = "float32"
     torch.manual_seed(seed)
-    return Mistral3ForConditionalGeneration(Mistral3Config(**config))
+    model = Mistral3ForConditionalGeneration(Mistral3Config(**config))
+    copying_start(model, seed)
+    return model

@@ -88,6 +88,23 @@ class Batching(unittest.TestCase):
                 torch.testing.assert_close(together[owner == n], alone, atol=2e-5, rtol=1e-4)
 
 
+class Start(unittest.TestCase):
+    def test_a_fresh_model_repeats_a_list_of_words_it_has_read(self):
+        import architecture
+        model = architecture.build().eval()
+        words = torch.randperm(7000, generator=torch.Generator().manual_seed(2))[:40] + 1000
+        with torch.no_grad():
+            said = model(input_ids=torch.cat([words, words]).unsqueeze(0)).logits[0].argmax(-1)
+        right = (said[len(words):-1] == words[1:]).sum()
+        self.assertGreater(int(right), 26)   # of 39
+
+    def test_tokens_with_and_without_a_space_are_matched_by_their_text(self):
+        pairs = vocabulary.without_space()
+        self.assertGreater(len(pairs), 500)
+        for token, bare in pairs.items():
+            self.assertEqual(RENDERER.text([token]), " " + RENDERER.text([bare]))
+
+
 class Training(unittest.TestCase):
     def test_an_orthogonal_update_has_singular_values_near_one(self):
         g = torch.randn(3, 64, 160, generator=torch.Generator().manual_seed(1))

@@ -7,6 +7,7 @@ The control tokens, the pattern and the order of the ranks are those of the publ
 `tekken_240718.json` in mistral_common 1.13.1 (Copyright Mistral AI, Apache-2.0). A vocabulary cut at a rank is again a BPE
 vocabulary: a token's parts always have lower ranks than the token.
 """
+import base64
 import gzip
 import importlib.resources
 import json
@@ -38,6 +39,12 @@ def tekken(source=None):
             "image": {"image_patch_size": 14, "max_image_size": 1540, "spatial_merge_size": 2},
             "model_settings_builder": {"reasoning_effort": {"type": "enum", "values": ["none", "high"], "accepts_none": True,
                                                             "default": "none"}}}
+
+
+def without_space(source=None):
+    """{id of a token that begins with a space: id of the same without it}, where both are in the vocabulary."""
+    ids = {base64.b64decode(entry["token_bytes"]): SPECIALS + i for i, entry in enumerate(tekken(source)["vocab"])}
+    return {token: ids[text[1:]] for text, token in ids.items() if text[:1] == b" " and text[1:] in ids}
 
 
 def write(path, source=None):
