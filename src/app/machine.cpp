@@ -156,7 +156,8 @@ bool reset_peak_memory() {
 
 std::optional<DiskSpeed> measure_disk_file(const std::string& file, uint64_t limit) {
   constexpr double kMaxSeconds = 60;
-  auto rate = measure_read_rate(file, 0, limit, kMaxSeconds);
+  constexpr uint64_t kRing = uint64_t{48} << 20;
+  auto rate = measure_read_rate(file, 0, limit, kMaxSeconds, kRing);
   if (!rate || rate->bytes == 0) return std::nullopt;
   return DiskSpeed{file, rate->bytes, rate->seconds, !rate->is_direct};
 }

@@ -33,16 +33,18 @@ double StreamForecast::step_seconds() const {
 }
 
 double measure_stream_disk(const StreamForecast& forecast, double seconds) {
-  auto rate = measure_read_rate(forecast.path, forecast.offset, forecast.step_bytes, seconds);
+  auto rate = measure_read_rate(forecast.path, forecast.offset, forecast.step_bytes, seconds, forecast.ring_bytes);
   return rate && rate->seconds > 0 ? static_cast<double>(rate->bytes) / rate->seconds : 0.0;
 }
 
 StreamForecast forecast_stream(const MemoryPlan& plan, const std::string& path, uint64_t offset) {
   constexpr double kSeconds = 0.3;
+  constexpr uint64_t kMaxRing = uint64_t{96} << 20;
   StreamForecast forecast;
   forecast.step_bytes = plan.streamed_bytes;
   forecast.path = path;
   forecast.offset = offset;
+  forecast.ring_bytes = std::min(plan.ring_bytes, kMaxRing);
   forecast.disk_bytes_per_s = measure_stream_disk(forecast, kSeconds);
   return forecast;
 }

@@ -20,6 +20,7 @@ struct StreamForecast {
   double product_bytes_per_s = 0;  // that products take while they need not wait for the disk
   std::string path;             // where the first streamed weight lies
   uint64_t offset = 0;
+  uint64_t ring_bytes = 0;  // of the read-ahead: the ceiling has room for no other
   // The slower of disk and products; 0: unknown.
   double step_seconds() const;
 };

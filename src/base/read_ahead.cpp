@@ -384,10 +384,9 @@ ReadStats ReadAhead::stats() const {
 const char* ReadAhead::method() const { return state_->queue->name(); }
 
 Result<ReadRate> measure_read_rate(const std::string& path, uint64_t offset, uint64_t max_bytes,
-                                   double max_seconds) {
-  // As weights are streamed. The first filling of the ring is not counted: its memory is touched for the first
-  // time. A disk that stands still for a moment is given the time for some pieces.
-  constexpr uint64_t kPiece = uint64_t{16} << 20;
+                                   double max_seconds, uint64_t ring_bytes) {
+  // The first filling of the ring is not counted: its memory is touched for the first time. A disk that stands
+  // still for a moment is given the time for some pieces.
   constexpr size_t kRingPieces = 6, kLeastPieces = 4;
   constexpr double kPatience = 10;
   const DirectFile file = TRY(DirectFile::open(path));
@@ -395,14 +394,15 @@ Result<ReadRate> measure_read_rate(const std::string& path, uint64_t offset, uin
   rate.is_direct = file.is_direct();
   const uint64_t first = std::min(offset, file.bytes());
   const uint64_t bytes = std::min(max_bytes, file.bytes() - first);
+  const uint64_t piece = std::max<uint64_t>(ring_bytes / kRingPieces / kDirectAlignment, 1) * kDirectAlignment;
   std::vector<ReadItem> items;
-  for (uint64_t at = 0; at < bytes; at += kPiece) {
-    items.push_back({{{0, first + at, std::min(kPiece, bytes - at)}}, items.size() + 1});
+  for (uint64_t at = 0; at < bytes; at += piece) {
+    items.push_back({{{0, first + at, std::min(piece, bytes - at)}}, items.size() + 1});
   }
   if (items.empty()) return rate;
   items.back().next = kNoItem;
   ReadAheadOptions options;
-  options.ring_bytes = kRingPieces * (kPiece + 2 * kDirectAlignment);
+  options.ring_bytes = kRingPieces * (piece + 2 * kDirectAlignment);
   std::unique_ptr<ReadAhead> ahead = TRY(ReadAhead::create({path}, items, options, Log()));
   ahead->start(0);
   const Clock::time_point start = Clock::now();

@@ -75,9 +75,9 @@ struct ReadRate {
   double seconds = 0.0;
   bool is_direct = false;  // false: the page cache could not be passed by, so this is no disk speed
 };
-// Reads up to `max_bytes` of the file, beginning at `offset`, for about `max_seconds`, as weights are
-// streamed; ten times as long where the disk gives hardly anything.
+// Reads up to `max_bytes` of the file, beginning at `offset`, for about `max_seconds` through a ring of about
+// `ring_bytes`; ten times as long where the disk gives hardly anything.
 Result<ReadRate> measure_read_rate(const std::string& path, uint64_t offset, uint64_t max_bytes,
-                                   double max_seconds);
+                                   double max_seconds, uint64_t ring_bytes);
 
 }  // namespace bise

@@ -197,9 +197,14 @@ TEST_F(ReadAheadTest, an_item_larger_than_the_ring_is_refused) {
 }
 
 TEST_F(ReadAheadTest, the_rate_of_a_file_counts_its_bytes) {
-  auto rate = measure_read_rate(file("a", 9'000'001), 1'000'001, 1 << 30, 60);
+  auto rate = measure_read_rate(file("a", 9'000'001), 1'000'001, 1 << 30, 60, 48 << 20);
   ASSERT_TRUE(rate.has_value());
   EXPECT_EQ(rate->bytes, 8'000'000u);
+  EXPECT_GT(rate->seconds, 0.0);
+  // What first fills a small ring is not counted.
+  rate = measure_read_rate(file("a", 9'000'001), 0, 1 << 30, 60, 6 * 8192 + 5);
+  ASSERT_TRUE(rate.has_value());
+  EXPECT_EQ(rate->bytes, 9'000'001u - 6 * 8192);
   EXPECT_GT(rate->seconds, 0.0);
 }
 
