@@ -79,13 +79,13 @@ class Batching(unittest.TestCase):
 
     def test_the_logits_of_a_padded_batch_are_those_of_each_sample_alone(self):
         import architecture
-        model = architecture.build().eval()
+        model = architecture.build().eval().double()   # in float32 the sharp attention of the start makes rounding large
         samples = [batches.Sample(cases.make(t, 12, 0, TASKS), RENDERER) for t in ("who", "picture", "picture_two", "sum_think")]
         with torch.no_grad():
             together, _, _, owner = batches.forward(model, samples)
             for n, s in enumerate(samples):
                 alone, _, _, _ = batches.forward(model, [s])
-                torch.testing.assert_close(together[owner == n], alone, atol=2e-5, rtol=1e-4)
+                torch.testing.assert_close(together[owner == n], alone, atol=1e-10, rtol=1e-9)
 
 
 class Start(unittest.TestCase):

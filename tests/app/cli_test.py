@@ -400,6 +400,15 @@ class Probes(Case):
         self.assertEqual(code, 0, err)
         return [json.loads(line) for line in out.splitlines()]
 
+    def test_a_structure_is_given_one_way(self):
+        lines = [{"regex": "a+", "texts": []}, {"regex": "a+", "grammar": "start: /a/", "texts": []},
+                 {"schema": {"type": "integer"}, "structural_tag": {}, "texts": []}, {"texts": []}]
+        one, two, tag, none = self.ask("structure", *lines, model=TEKKEN)
+        self.assertNotIn("give one of", json.dumps(one))
+        for answer, field in ((two, "grammar"), (tag, "structural_tag"), (none, "schema")):
+            self.assertEqual(answer["error"]["param"], field)
+            self.assertIn("give one of schema, regex, grammar, structural_tag", answer["error"]["message"])
+
     def test_a_bare_tokenizer_file_is_enough_for_words(self):
         a, bad, b = self.ask("tokenize", {"id": 1, "text": "a"}, "nonsense\n", {"id": 2, "text": "b"}, model=TEKKEN)
         self.assertEqual((a["id"], b["id"]), (1, 2))
