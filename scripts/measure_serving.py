@@ -3,7 +3,7 @@
 
   measure_serving.py BISE MODEL [WHAT…]     WHAT: streams overhead prompts prefix; all when none is named
 
-Takes about a minute with the demo model. Nothing else should run on the machine.
+Takes about a minute with SmolLM2. Nothing else should run on the machine.
 """
 import json
 import pathlib

@@ -15,7 +15,7 @@ packages=(
   libjpeg62-turbo-dev libpng-dev libwebp-dev libgif-dev libsimdjson-dev              # pictures, tokenizer files
   libboost-dev libssl-dev prometheus-cpp-dev libcurl4-openssl-dev                    # the server
   libgtest-dev libbenchmark-dev libsimde-dev                                         # tests and benchmarks
-  git curl openssl python3 python3-pip python3-venv ca-certificates                  # scripts, the demo model
+  git curl openssl python3 python3-pip python3-venv ca-certificates                  # scripts, SmolLM2
 )
 
 # The llguidance crate (structured output) needs cargo 1.87. Debian 12's own is older, but it keeps a

@@ -7,7 +7,6 @@ cd "$(dirname "$0")/.."
 
 fuzz_seconds=${FUZZ_SECONDS:-20}
 full=${FULL:-0}
-jobs=$(nproc)
 passed=0 failed=0 skipped=0
 started=$SECONDS
 
@@ -26,7 +25,7 @@ give_up() {
 step() { echo "== $1"; }
 
 scripts/setup.sh --clients || give_up "scripts/setup.sh"
-scripts/demo.sh --fetch-only || echo "NOTE: the demo model could not be fetched; the tests that need it are skipped"
+scripts/demo.sh --fetch-only || echo "NOTE: SmolLM2 could not be fetched; the tests that need it are skipped"
 
 # quietly LOG COMMAND…: the output only when it fails.
 quietly() {
@@ -46,16 +45,7 @@ build() {
   quietly "build/$preset-build.log" cmake --build --preset "$preset" || give_up "build of $preset"
 }
 
-# The digest of what the suite's result depends on: the programs, and the files that tests read.
-digest_of_suite() {
-  { find "build/$1" -path '*/CMakeFiles' -prune -o -type f -executable -print0 | sort -z | xargs -0 sha256sum
-    git ls-files -coz --exclude-standard tests/golden tests/scripts.cmake tests/CMakeLists.txt scripts \
-      python docs src README.md | sort -z | xargs -0 sha256sum
-    find "${BISE_HOME:-${XDG_DATA_HOME:-$HOME/.local/share}/bise}/models/demo" -type f -printf '%p %s\n' 2>/dev/null
-  } | sha256sum | cut -d' ' -f1
-}
-
-# The same for one fuzz target: the program, its seeds, how long it runs.
+# What the result of a fuzz target depends on: the program, its seeds, how long it runs.
 digest_of_fuzzer() {
   { sha256sum "build/asan/fuzz/$1"
     git ls-files -coz --exclude-standard "fuzz/seeds/${1%_fuzz}" | sort -z | xargs -0r sha256sum
@@ -63,48 +53,15 @@ digest_of_fuzzer() {
   } | sha256sum | cut -d' ' -f1
 }
 
-# Adds the numbers of ctest's summary ("97% tests passed, 3 tests failed out of 100").
-count() {
-  local log=$1 status=$2 summary all bad not_run
-  summary=$(grep -E '[0-9]+ tests? failed out of [0-9]+' "$log" | tail -n 1)
-  if [[ -z $summary ]]; then
-    failed=$((failed + 1))
-    return
-  fi
-  bad=$(sed -E 's/.* ([0-9]+) tests? failed.*/\1/' <<<"$summary")
-  all=$(sed -E 's/.*out of ([0-9]+).*/\1/' <<<"$summary")
-  not_run=$(grep -cE 'Test +#[0-9]+:.*\*\*\*Skipped' "$log")
-  passed=$((passed + all - bad - not_run))
-  failed=$((failed + bad))
-  skipped=$((skipped + not_run))
-  [[ $status -ne 0 && $bad -eq 0 ]] && failed=$((failed + 1))
-}
-
-run_ctest() {
-  local preset=$1 log=build/$1-ctest.log status=0
-  step "$preset: ctest"
-  ctest --preset "$preset" -j "$jobs" >"$log" 2>&1 || status=$?
-  count "$log" "$status"
-  if [[ $status -ne 0 ]]; then
-    grep -vE '^ *[0-9]+/[0-9]+ Test .* Passed|^ +Start +[0-9]+:' "$log" | tail -n 300
-  else
-    grep -E 'Skipped|tests passed|Total Test time' "$log"
-  fi
-  return "$status"
-}
-
-# The suite of a preset; not again when the same programs and files passed before.
 suite() {
-  local preset=$1 stamp=build/$1-suite.passed now before=$passed
-  now=$(digest_of_suite "$preset")
-  if [[ $full != 1 && -f $stamp && $(head -n 1 "$stamp") == "$now" ]]; then
-    step "$preset: ctest"
-    echo "not run again: it passed before with exactly these programs and files (FULL=1 runs it)"
-    passed=$((passed + $(tail -n 1 "$stamp")))
-    return
-  fi
-  rm -f "$stamp"
-  if run_ctest "$preset"; then printf '%s\n%s\n' "$now" "$((passed - before))" >"$stamp"; fi
+  local preset=$1 out counts
+  step "$preset: ctest"
+  out=$(scripts/run_suite.py "$preset" $([[ $full == 1 ]] && echo --all))
+  grep -v '^counts: ' <<<"$out"
+  read -r _ counts < <(grep '^counts: ' <<<"$out" || echo "counts: 0 1 0")
+  # shellcheck disable=SC2086
+  set -- $counts
+  passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
 }
 
 fuzz() {

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""lm_eval, the evaluation harness, against `bise serve` with the demo model: log-likelihoods of choices and of
+"""lm_eval, the evaluation harness, against `bise serve` with SmolLM2: log-likelihoods of choices and of
 whole texts through local-completions, generation through it and through local-chat-completions.
 
-  lm_eval_test.py BISE LM_EVAL MODEL     LM_EVAL: the command; MODEL: one that knows some facts (demo)
+  lm_eval_test.py BISE LM_EVAL MODEL     LM_EVAL: the command; MODEL: one that knows some facts (smollm2)
 
 Its tasks are made here, because those it brings load their questions from the network.
 """

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The openai package for Python against `bise serve`.
 
-  openai_test.py BISE MODEL [DEMO]     MODEL: tests/golden/model/ckpt/medium/hf-bf16; DEMO: also the demo model
+  openai_test.py BISE MODEL [SMOLLM2]     MODEL: tests/golden/model/ckpt/medium/hf-bf16; SMOLLM2: also that model
 """
 import json
 import pathlib
@@ -14,7 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from serve_process import Server  # noqa: E402
 
 BISE, MODEL = sys.argv[1:3]
-DEMO = sys.argv[3:4]
+SMOLLM2 = sys.argv[3:4]
 HI = [{"role": "user", "content": "hi"}]
 TOOL = {"type": "function", "function": {"name": "look_up", "description": "looks up", "strict": True, "parameters": {
     "type": "object", "properties": {"word": {"enum": ["wind", "sea"]}}, "required": ["word"], "additionalProperties": False}}}
@@ -90,12 +90,12 @@ class Tiny(unittest.TestCase):
         return json.loads(self.server.get("/v1/models")[2])["data"][0]["meta"]["structured_output"]
 
 
-@unittest.skipUnless(DEMO, "without the demo model")
+@unittest.skipUnless(SMOLLM2, "without SmolLM2")
 class Demo(unittest.TestCase):
     def test_an_answer_makes_sense(self):
-        with Server(BISE, "demo") as server:
+        with Server(BISE, "smollm2") as server:
             client = openai.OpenAI(base_url=server.url, api_key="none")
-            asked = dict(model="demo", messages=[{"role": "user", "content": "What color is the sky?"}], temperature=0, max_tokens=20)
+            asked = dict(model="smollm2", messages=[{"role": "user", "content": "What color is the sky?"}], temperature=0, max_tokens=20)
             self.assertIn("blue", client.chat.completions.create(**asked).choices[0].message.content)
             streamed = "".join(c.choices[0].delta.content or "" for c in client.chat.completions.create(**asked, stream=True))
             self.assertIn("blue", streamed)

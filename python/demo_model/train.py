@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains the demo model; stop it at any time, start it again with the same command and it goes on.
 
-    train.py DIR [--hours H] [--until-step N] [--threads N] ...
+    train.py DIR [--hours H] [--until-step N] [--workers N] ...
 
 DIR gets tekken.json, checkpoint.pt (written whole, then renamed) and log.jsonl (loss by task, exact answers by task on held-out
 cases, tokens, seconds).
@@ -21,6 +21,7 @@ import cases
 import vocabulary
 from optimizer import Optimizer
 from render import Renderer
+from workers import Workers
 
 TRAIN_SEED, HELD_OUT_SEED = 1, 900001
 
@@ -30,7 +31,8 @@ def options():
     p.add_argument("dir")
     p.add_argument("--hours", type=float, default=1e9, help="stop after this many hours of this run")
     p.add_argument("--until-step", type=int, default=1 << 60)
-    p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--threads", type=int, default=1, help="of this process, within its products")
+    p.add_argument("--workers", type=int, default=1, help="processes that share a step")
     p.add_argument("--budget", type=int, default=3000, help="tokens of a step")
     p.add_argument("--micro", type=int, default=800, help="padded tokens of one pass: few, so that samples of like length are together")
     p.add_argument("--muon-rate", type=float, default=2.5e-3, help="of the matrices in the layers")
@@ -62,22 +64,6 @@ def shares_at(step, o):
         name, share = item.split("=")
         shares[name] = float(share)
     return {k: v for k, v in shares.items() if v > 0}
-
-
-def train_step(model, samples, o):
-    """Adds the gradients of one step; returns {task: [sum of losses, places]}."""
-    total = sum(sum(s.weights) for s in samples)
-    by_task = collections.defaultdict(lambda: [0.0, 0])
-    for batch in batches.micro_batches(samples, o.micro):
-        logits, targets, weights, owner = batches.forward(model, batch)
-        losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-        ((losses * weights).sum() / total).backward()
-        losses = losses.detach()
-        for n, s in enumerate(batch):
-            mine = losses[owner == n]
-            by_task[s.task][0] += float(mine.sum())
-            by_task[s.task][1] += len(mine)
-    return by_task
 
 
 @torch.no_grad()
@@ -157,11 +143,12 @@ def main():
         signal.signal(number, lambda *_: stop.append(1))
     losses = collections.defaultdict(lambda: [0.0, 0])
     run.model.train()
+    workers = Workers(run.model, o.workers, o.micro)
     while not stop and run.step < o.until_step and time.time() - start < o.hours * 3600:
         began = time.time()
         shares = shares_at(run.step, o)
         samples = batches.samples_of_step(TRAIN_SEED, run.step, shares, o.budget, renderer, tasks)
-        for task, (total, count) in train_step(run.model, samples, o).items():
+        for task, (total, count) in workers.train_step(samples).items():
             losses[task][0] += total
             losses[task][1] += count
         torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
@@ -179,6 +166,7 @@ def main():
         if time.time() - saved > o.checkpoint_minutes * 60:
             run.save()
             saved = time.time()
+    workers.close()
     run.save()
     run.log(stopped=True)
 

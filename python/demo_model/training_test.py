@@ -9,11 +9,13 @@ import unittest
 
 import torch
 
+import architecture
 import batches
 import cases
 import optimizer
 import render
 import vocabulary
+import workers
 
 FOLDER = tempfile.mkdtemp()
 vocabulary.write(f"{FOLDER}/tekken.json")
@@ -111,6 +113,29 @@ class Training(unittest.TestCase):
         values = torch.linalg.svdvals(optimizer.orthogonal(g))
         self.assertGreater(float(values.min()), 0.5)
         self.assertLess(float(values.max()), 1.3)
+
+    def test_two_processes_give_the_gradients_of_one(self):
+        samples = [s for s in (batches.Sample(c, RENDERER) for c in some(1)) if len(s.ids) < 600]
+        without_pictures = [s for s in samples if not s.images]
+        model = architecture.build(1)
+        both = workers.Workers(model, 2, 400)
+        for step in (samples, without_pictures):   # the second leaves the tower without a gradient
+            found = []
+            for w in (workers.Workers(model, 1, 400), both):
+                by_task = w.train_step(step)
+                found.append(({k: tuple(v) for k, v in by_task.items()}, [p.grad for p in model.parameters()]))
+                for p in model.parameters():
+                    p.grad = None
+            (tasks_of_one, one), (tasks_of_two, two) = found
+            self.assertEqual(tasks_of_one.keys(), tasks_of_two.keys())
+            for task, (loss, places) in tasks_of_one.items():
+                self.assertEqual(places, tasks_of_two[task][1])
+                self.assertAlmostEqual(loss, tasks_of_two[task][0], delta=1e-3 * places)
+            for a, b in zip(one, two):
+                self.assertEqual(a is None, b is None)
+                if a is not None:
+                    self.assertLess(float((a - b).norm()), 1e-4 * float(a.norm()) + 1e-9)
+        both.close()
 
     def test_a_stopped_and_resumed_run_ends_with_the_same_weights(self):
         here = os.path.dirname(os.path.abspath(__file__))

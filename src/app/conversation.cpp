@@ -21,6 +21,7 @@ std::string file_url(const std::string& path) {
 struct Conversation::State {
   Json system;  // content of the system message, null for none
   Json messages = Json::array();
+  Json tools = Json::array();
   std::string reasoning;
 
   Json all() const {
@@ -46,6 +47,16 @@ Result<void> Conversation::set_system_content(const std::string& json) {
 }
 
 void Conversation::set_reasoning(const std::string& effort) { state_->reasoning = effort; }
+
+Result<void> Conversation::set_tools(const std::string& json) {
+  Json tools = TRY(parse_json(json));
+  if (!tools.is_array()) {
+    return Error(ErrorCode::invalid_argument,
+                 "expected a JSON list of tools, [{\"type\": \"function\", \"function\": …}]");
+  }
+  state_->tools = std::move(tools);
+  return {};
+}
 
 void Conversation::add_user(const std::string& text, const std::vector<std::string>& image_files) {
   if (image_files.empty()) {
@@ -75,6 +86,7 @@ size_t Conversation::num_messages() const { return state_->messages.size(); }
 std::string Conversation::request_body() const {
   Json body = {{"messages", state_->all()}};
   if (!state_->reasoning.empty()) body["reasoning_effort"] = state_->reasoning;
+  if (!state_->tools.empty()) body["tools"] = state_->tools;
   return body.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 

@@ -22,6 +22,8 @@ class Conversation {
   // Content of the system message as JSON text: a string or a list of parts. Error: not JSON.
   Result<void> set_system_content(const std::string& json);
   void set_reasoning(const std::string& effort);  // empty: not sent
+  // Tools in OpenAI's form as JSON text, a list. Error: not JSON, not a list.
+  Result<void> set_tools(const std::string& json);
 
   // Pictures come before the text. Files are checked for being readable by the caller.
   void add_user(const std::string& text, const std::vector<std::string>& image_files);

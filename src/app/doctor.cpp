@@ -54,7 +54,7 @@ std::vector<std::string> advise(const Findings& found) {
   }
   if (!found.disk) {
     advice.push_back("no model file below " + found.folder +
-                     " to measure the disk with; scripts/demo.sh fetches the demo model");
+                     " to measure the disk with; scripts/demo.sh --fetch-only fetches one");
   } else if (found.disk->cached) {
     advice.push_back("the file system of " + found.folder +
                      " allows no direct reads, so the disk figure is that of the page cache");

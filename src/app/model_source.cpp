@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <system_error>
 
+#include "app/embedded_model.h"
 #include "base/file.h"
 
 namespace fs = std::filesystem;
@@ -108,7 +109,10 @@ ModelPlaces model_places_from_environment() {
   ModelPlaces places;
   places.store = first_of({environment("BISE_HOME"), below(environment("XDG_DATA_HOME"), "/bise"),
                            below(home, "/.local/share/bise")});
-  if (!places.store.empty()) places.store += "/models";
+  if (!places.store.empty()) {
+    places.unpacked = places.store + "/embedded";
+    places.store += "/models";
+  }
   places.hf_cache = first_of({environment("HF_HUB_CACHE"), below(environment("HF_HOME"), "/hub"),
                               below(environment("XDG_CACHE_HOME"), "/huggingface/hub"),
                               below(home, "/.cache/huggingface/hub")});
@@ -141,6 +145,11 @@ Result<std::string> resolve_model(const std::string& name, const ModelPlaces& pl
       tried += ", " + path;
     }
   }
+  if (name == kEmbeddedModel) {
+    if (!places.unpacked.empty()) return unpack_embedded_model(places.unpacked);
+    return Error(ErrorCode::not_found,
+                 "the demo model has to be unpacked; set BISE_HOME to a folder that can be written");
+  }
   size_t slash = name.find('/');
   if (slash != std::string::npos && !places.hf_cache.empty()) {
     std::string owner = name.substr(0, slash), repository = name.substr(slash + 1);
@@ -150,9 +159,8 @@ Result<std::string> resolve_model(const std::string& name, const ModelPlaces& pl
       tried += ", " + path;
     }
   }
-  std::string advice = name == "demo" ? "; scripts/demo.sh fetches the demo model"
-                                      : "; `bise list` shows the models in the local store";
-  return Error(ErrorCode::not_found, "model " + name + " not found; tried " + tried + advice);
+  return Error(ErrorCode::not_found, "model " + name + " not found; tried " + tried +
+                                         "; `bise list` shows the models in the local store");
 }
 
 Result<std::vector<StoredModel>> list_store(const ModelPlaces& places) {

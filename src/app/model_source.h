@@ -1,5 +1,5 @@
 // What MODEL on the command line means: a folder, a .gguf file, a name in the local store, or a
-// repository id in the Hugging Face cache. Only looks at names, never into model files.
+// repository id in the Hugging Face cache, or the demo model in the program. Looks at names, never into model files.
 #pragma once
 
 #include <optional>
@@ -14,13 +14,15 @@ namespace bise {
 struct ModelPlaces {
   std::string store;     // one folder or .gguf per model
   std::string hf_cache;  // folders models--org--name
+  std::string unpacked;  // where the model in the program is written to be opened
 };
-// BISE_HOME (else XDG_DATA_HOME/bise, else ~/.local/share/bise) /models;
+// BISE_HOME (else XDG_DATA_HOME/bise, else ~/.local/share/bise) /models and /embedded;
 // HF_HUB_CACHE (else HF_HOME/hub, else XDG_CACHE_HOME/huggingface/hub, else
 // ~/.cache/huggingface/hub).
 ModelPlaces model_places_from_environment();
 
-// The path of a folder or of a .gguf file. Not found: one line with every place that was tried.
+// The path of a folder or of a .gguf file. A model named demo in the store stands before the one in the program, which is unpacked
+// when it is asked for. Not found: one line with every place that was tried.
 Result<std::string> resolve_model(const std::string& name, const ModelPlaces& places);
 
 // The store. A name is letters, digits, `.`, `_`, `-`, and does not begin with a dot.

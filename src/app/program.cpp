@@ -29,7 +29,8 @@ void add_commands(CLI::App& app, Action& action) {
   app.footer(
       "MODEL is a folder (Hugging Face or Mistral layout), a .gguf file, a name in the local "
       "store\n"
-      "(`bise list`), a Hugging Face repository id whose snapshot is in the cache, or `demo`.\n"
+      "(`bise list`), a Hugging Face repository id whose snapshot is in the cache, or `demo`: the small\n"
+      "test model in the program.\n"
       "`bise COMMAND --help` shows the options of a command with defaults and units. Options shown "
       "with\n"
       "(Env:NAME) may be set by that environment variable; the option wins.\n"

@@ -17,6 +17,7 @@
 #include "app/options.h"
 #include "app/session.h"
 #include "app/terminal.h"
+#include "base/file.h"
 #include "base/json.h"
 
 namespace bise {
@@ -27,7 +28,7 @@ struct RunOptions {
   std::optional<std::string> prompt, system;
   std::vector<std::string> images;
   bool no_system = false, raw = false, json = false;
-  std::string reasoning;
+  std::string reasoning, tools_file;
   SamplingOptions sampling;
   CommonOptions common;
 };
@@ -94,7 +95,7 @@ std::string answer_json(const Session& session, const Answer& answer, const Spee
 }
 
 Result<Prompt> chat_prompt(const RunOptions& options, const Session& session,
-                           const std::string& text) {
+                           const std::string& text, const std::string& tools) {
   Conversation conversation;
   if (options.system) {
     conversation.set_system(*options.system);
@@ -103,12 +104,20 @@ Result<Prompt> chat_prompt(const RunOptions& options, const Session& session,
   }
   TRY(check_reasoning(session, options.reasoning));
   conversation.set_reasoning(options.reasoning);
+  if (!tools.empty()) {
+    if (auto read = conversation.set_tools(tools); !read) {
+      return Error(ErrorCode::invalid_argument, options.tools_file + ": " + read.error().message());
+    }
+  }
   conversation.add_user(text, options.images);
   return encode_conversation(session, conversation);
 }
 
 Result<int> run(const RunOptions& options) {
   std::string text = TRY(prompt_text(options));
+  constexpr uint64_t kMaxToolsBytes = uint64_t{16} << 20;
+  std::string tools;
+  if (!options.tools_file.empty()) tools = TRY(read_file(options.tools_file, kMaxToolsBytes));
   for (const std::string& file : options.images)
     TRY(read_picture(file));  // before the model is loaded
   Log log = make_log(options.common.log_level);
@@ -126,7 +135,7 @@ Result<int> run(const RunOptions& options) {
     answer = generate_raw(*session, std::move(ids), params, sink);
     if (answer && !options.json) TRY(write_output("\n"));
   } else {
-    answer = generate_answer(*session, TRY(chat_prompt(options, *session, text)), params, sink);
+    answer = generate_answer(*session, TRY(chat_prompt(options, *session, text, tools)), params, sink);
   }
   if (!answer) return std::move(answer).error();
   if (answer->was_interrupted) return Error(ErrorCode::cancelled, "interrupted");
@@ -158,8 +167,12 @@ void add_run_command(CLI::App& app, Action& action) {
           "reasoning effort: none or high, or another word that the tokenizer lists (default: "
           "not sent)")
       ->check(CLI::IsMember({"none", "minimal", "low", "medium", "high", "xhigh", "max"}));
+  CLI::Option* tools = command->add_option(
+      "--tools", options->tools_file,
+      "a JSON file with a list of tools in OpenAI's form; calls are printed, not made");
   command->add_flag("--raw", options->raw, "continue the text as it is, without the chat format")
       ->excludes(image)
+      ->excludes(tools)
       ->excludes(system);
   command->add_flag("--json", options->json, "print one JSON object when the answer is whole");
   add_sampling_options(*command, options->sampling);

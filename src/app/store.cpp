@@ -2,9 +2,11 @@
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
+#include <algorithm>
 #include <memory>
 
 #include "app/commands.h"
+#include "app/embedded_model.h"
 #include "app/model_source.h"
 #include "app/terminal.h"
 #include "app/text_format.h"
@@ -16,6 +18,11 @@ namespace {
 Result<int> list(bool json) {
   ModelPlaces places = model_places_from_environment();
   std::vector<StoredModel> models = TRY(list_store(places));
+  // Not of the store, but found by the same name where the store has none of it.
+  uint64_t embedded_bytes = 0;
+  for (const EmbeddedFile& file : embedded_files()) embedded_bytes += file.bytes.size();
+  const bool embedded = std::none_of(models.begin(), models.end(),
+                                     [](const StoredModel& m) { return m.name == kEmbeddedModel; });
   std::string text;
   if (json) {
     Json rows = Json::array();
@@ -25,16 +32,24 @@ Result<int> list(bool json) {
                       {"bytes", model.bytes},
                       {"files", model.num_files}});
     }
+    if (embedded) {
+      rows.push_back({{"name", kEmbeddedModel},
+                      {"path", nullptr},
+                      {"bytes", embedded_bytes},
+                      {"files", embedded_files().size()},
+                      {"embedded", true}});
+    }
     text = Json{{"store", places.store}, {"models", rows}}.dump(-1, ' ', false,
                                                                 Json::error_handler_t::replace) +
            "\n";
   } else {
-    for (const StoredModel& model : models) {
-      std::string name = model.name;
+    const auto add_row = [&text](std::string name, uint64_t bytes, const std::string& where) {
       if (name.size() < 32) name.resize(32, ' ');
-      text += name + "  " + format_bytes(model.bytes) + "  " + model.path + "\n";
-    }
+      text += name + "  " + format_bytes(bytes) + "  " + where + "\n";
+    };
+    for (const StoredModel& model : models) add_row(model.name, model.bytes, model.path);
     if (models.empty()) text = "no models in " + places.store + "\n";
+    if (embedded) add_row(kEmbeddedModel, embedded_bytes, "in the program");
   }
   TRY(write_output(text));
   return kExitDone;

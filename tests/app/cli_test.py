@@ -79,8 +79,26 @@ class Models(Case):
         with tempfile.TemporaryDirectory() as home:
             env = {"BISE_HOME": home, "HF_HUB_CACHE": home + "/hub"}
             self.assert_error(bise("run", "nothing", "-p", "x", env=env), 1, "nothing", home)
-            self.assert_error(bise("run", "demo", "-p", "x", env=env), 1, "scripts/demo.sh")
+            self.assert_error(bise("run", "smollm2", "-p", "x", env=env), 1, "bise list")
             self.assert_error(bise("inspect", "org/name", env=env), 1, home + "/hub/models--org--name")
+
+    def test_the_model_in_the_program_answers_without_any_file(self):
+        with tempfile.TemporaryDirectory() as home:
+            env = {"BISE_HOME": home}
+            code, out, err = bise("run", "demo", "-p", "What is your name?", env=env)
+            self.assertEqual((code, out), (0, "My name is bise demo.\n"), err)
+            tools = pathlib.Path(__file__).parents[2] / "models/demo/examples/tools.json"
+            code, out, err = bise("run", "demo", "-p", "What is the weather in Paris?", "--tools", str(tools), "--json", env=env)
+            self.assertEqual(code, 0, err)
+            call = json.loads(out)["tool_calls"][0]["function"]
+            self.assertEqual((call["name"], json.loads(call["arguments"])), ("get_weather", {"city": "Paris"}))
+            bad = pathlib.Path(home) / "tools.json"
+            bad.write_text('{"no": "list"}')
+            self.assert_error(bise("run", "demo", "-p", "x", "--tools", str(bad), env=env), 1, "tools.json", "list of tools")
+            self.assert_error(bise("run", "demo", "-p", "x", "--tools", home + "/none.json", env=env), 1, "none.json")
+            pathlib.Path(home, "embedded").rename(home + "/elsewhere")
+            pathlib.Path(home, "embedded").write_text("in the way")
+            self.assert_error(bise("run", "demo", "-p", "x", env=env), 1, "BISE_HOME")
 
     def test_broken_files_are_1(self):
         with tempfile.TemporaryDirectory() as folder:

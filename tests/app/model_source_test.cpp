@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "app/embedded_model.h"
+#include "base/file.h"
 #include "support/temp_folder.h"
 
 namespace fs = std::filesystem;
@@ -12,7 +14,7 @@ namespace {
 class ModelSource : public testing::Test {
  protected:
   void SetUp() override {
-    places_ = {at("store"), at("hub")};
+    places_ = {at("store"), at("hub"), at("embedded")};
   }
   void touch(const std::string& path, const std::string& text = "x") {
     folder_.write(path, text);
@@ -53,6 +55,31 @@ TEST_F(ModelSource, names_are_looked_up_in_the_store) {
   EXPECT_EQ(*resolve_model("other", places_), at("store/other.gguf"));
 }
 
+TEST_F(ModelSource, the_demo_in_the_program_is_unpacked_and_mended) {
+  auto folder = resolve_model("demo", places_);
+  ASSERT_TRUE(folder) << folder.error().message();
+  EXPECT_EQ(folder->rfind(at("embedded/demo-"), 0), 0u);
+  for (const EmbeddedFile& file : embedded_files()) {
+    EXPECT_EQ(*read_file(*folder + "/" + file.name, 1 << 30), as_text(file.bytes)) << file.name;
+  }
+  const std::string weights = *folder + "/model.safetensors", config = *folder + "/config.json";
+  fs::resize_file(weights, 1000);
+  fs::remove(config);
+  ASSERT_EQ(*resolve_model("demo", places_), *folder);
+  EXPECT_GT(fs::file_size(weights), 1000u);
+  EXPECT_TRUE(file_exists(config));
+  EXPECT_EQ(std::distance(fs::directory_iterator(*folder), fs::directory_iterator()),
+            static_cast<ptrdiff_t>(embedded_files().size()));
+}
+
+TEST_F(ModelSource, where_the_demo_cannot_be_unpacked_one_line_says_what_to_do) {
+  touch("embedded", "a file in the way");
+  auto demo = resolve_model("demo", places_);
+  ASSERT_FALSE(demo);
+  EXPECT_NE(demo.error().message().find("BISE_HOME"), std::string::npos);
+  EXPECT_EQ(demo.error().message().find('\n'), std::string::npos);
+}
+
 TEST_F(ModelSource, repository_ids_follow_refs_main) {
   touch("hub/models--mistralai--M/refs/main", "abc123\n");
   touch("hub/models--mistralai--M/snapshots/abc123/config.json");
@@ -82,9 +109,6 @@ TEST_F(ModelSource, what_is_not_found_lists_every_place_tried) {
   auto id = resolve_model("org/nothing", places_);
   ASSERT_FALSE(id);
   EXPECT_NE(id.error().message().find("models--org--nothing"), std::string::npos);
-  auto demo = resolve_model("demo", places_);
-  ASSERT_FALSE(demo);
-  EXPECT_NE(demo.error().message().find("scripts/demo.sh"), std::string::npos);
   EXPECT_FALSE(resolve_model("", places_));
   EXPECT_FALSE(resolve_model("../x/../..", places_));
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Holds `bise probe structure` against the schemas of the JSON Schema Test Suite.
 
-  check.py BISE MODEL [SCHEMAS.jsonl]     MODEL: a folder or a tekken.json
+  check.py BISE MODEL [SCHEMAS.jsonl] [--every N]     MODEL: a folder or a tekken.json; N: of the schemas only each Nth
 """
 import json
 import pathlib
@@ -10,9 +10,11 @@ import subprocess
 import sys
 import tempfile
 
-BISE, MODEL = sys.argv[1:3]
+EVERY = int(sys.argv[sys.argv.index("--every") + 1]) if "--every" in sys.argv else 1
+ARGUMENTS = sys.argv[1:sys.argv.index("--every")] if "--every" in sys.argv else sys.argv[1:]
+BISE, MODEL = ARGUMENTS[:2]
 HERE = pathlib.Path(__file__).resolve().parent
-LINES = [json.loads(line) for line in open(sys.argv[3] if len(sys.argv) > 3 else HERE / "draft2020-12.jsonl", encoding="utf-8")]
+LINES = [json.loads(line) for line in open(ARGUMENTS[2] if len(ARGUMENTS) > 2 else HERE / "draft2020-12.jsonl", encoding="utf-8")][::EVERY]
 LEAST_SUPPORTED, LEAST_VALID = 0.60, 0.90  # of the schemas; of the valid instances of those
 
 with tempfile.TemporaryFile("w+", encoding="utf-8") as questions:

@@ -1,0 +1,20 @@
+# The demo model in the program: every file of models/demo but its card and its measured accuracy, and their digest.
+file(GLOB demo_files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/models/demo/*.json ${CMAKE_SOURCE_DIR}/models/demo/*.safetensors)
+list(FILTER demo_files EXCLUDE REGEX "/accuracy\\.json$")
+list(SORT demo_files)
+set(demo_digest "")
+set(demo_table "")
+set(demo_number 0)
+foreach(file ${demo_files})
+  get_filename_component(name ${file} NAME)
+  file(SHA256 ${file} digest)
+  string(APPEND demo_digest "${name} ${digest}\n")
+  string(APPEND demo_table "BISE_EMBED(${demo_number}, \"${name}\", \"${file}\")\n")
+  math(EXPR demo_number "${demo_number} + 1")
+endforeach()
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${demo_files})
+string(SHA256 demo_digest "${demo_digest}")
+file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/generated/demo_files.inl CONTENT "${demo_table}")
+set_source_files_properties(src/app/embedded_model.cpp PROPERTIES
+  COMPILE_DEFINITIONS "BISE_DEMO_FILES=\"${CMAKE_BINARY_DIR}/generated/demo_files.inl\";BISE_DEMO_DIGEST=\"${demo_digest}\""
+  OBJECT_DEPENDS "${demo_files}")
