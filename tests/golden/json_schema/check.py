@@ -15,7 +15,7 @@ ARGUMENTS = sys.argv[1:sys.argv.index("--every")] if "--every" in sys.argv else 
 BISE, MODEL = ARGUMENTS[:2]
 HERE = pathlib.Path(__file__).resolve().parent
 LINES = [json.loads(line) for line in open(ARGUMENTS[2] if len(ARGUMENTS) > 2 else HERE / "draft2020-12.jsonl", encoding="utf-8")][::EVERY]
-LEAST_SUPPORTED, LEAST_VALID = 0.60, 0.90  # of the schemas; of the valid instances of those
+LEAST_SUPPORTED, LEAST_VALID = 0.60, 0.90  # of all schemas; of the valid instances of those
 
 with tempfile.TemporaryFile("w+", encoding="utf-8") as questions:
     for line in LINES:
@@ -60,9 +60,9 @@ print(f"{len(LINES)} schemas, {supported} enforced, the others refused; {passed}
       f"{finished} of {walks} random texts came to an end")
 print(f"{len(times)} masks: median {share(times, .5):.0f} us, P99 {share(times, .99):.0f} us, worst {times[-1]:.0f} us; "
       f"compiling: median {share(compile_times, .5):.0f} us, worst {compile_times[-1]:.0f} us")
-if supported < LEAST_SUPPORTED * len(LINES):
+if EVERY == 1 and supported < LEAST_SUPPORTED * len(LINES):
     faults.append(f"only {supported} of {len(LINES)} schemas are enforced")
-if passed < LEAST_VALID * valid:
+if EVERY == 1 and passed < LEAST_VALID * valid:
     faults.append(f"only {passed} of {valid} valid instances pass")
 for text in faults[:40]:
     print("FAULT:", text)
