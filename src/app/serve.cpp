@@ -160,16 +160,19 @@ void say_start(const ServeOptions& options, const Session& session, const Served
   const bool v6 = options.http.host.find(':') != std::string::npos;
   const std::string host = v6 ? "[" + options.http.host + "]" : options.http.host;
   std::string who = keys.empty() ? "no key needed" : std::to_string(keys.size()) + (keys.size() == 1 ? " key" : " keys");
-  std::fprintf(stderr, "bise %s serves %s (%s; chat format %s%s)\n", model.version.c_str(), model.names[0].c_str(),
-               session.path.c_str(), model.chat->format_name().c_str(), model.process_picture ? ", pictures" : "");
-  std::fprintf(stderr, "at %s://%s:%u/v1 (%s)\n", scheme, host.c_str(), static_cast<unsigned>(port), who.c_str());
-  std::fprintf(stderr, "weights: %s held after %s s of loading; %s\n", format_bytes(held_memory()).c_str(),
-               format_fixed(session.load_seconds, 1).c_str(), session.backend->description().c_str());
-  std::fprintf(stderr, "KV cache: %s for %lld tokens; context %lld, up to %d answers at once, %d waiting, prefix cache %s\n",
-               format_bytes(kv_bytes).c_str(), static_cast<long long>(engine.kv_tokens), static_cast<long long>(engine.context),
-               engine.max_sequences, engine.max_waiting, engine.prefix_cache ? "on" : "off");
-  std::fprintf(stderr, "structured output: %s; a step beside running answers takes at most %s times theirs\n",
-               model.structures->available() ? "yes" : "not in this build (needs cargo)",
+  // In one call, which is one write: who waits for the address has all five lines.
+  std::fprintf(stderr,
+               "bise %s serves %s (%s; chat format %s%s)\n"
+               "at %s://%s:%u/v1 (%s)\n"
+               "weights: %s held after %s s of loading; %s\n"
+               "KV cache: %s for %lld tokens; context %lld, up to %d answers at once, %d waiting, prefix cache %s\n"
+               "structured output: %s; a step beside running answers takes at most %s times theirs\n",
+               model.version.c_str(), model.names[0].c_str(), session.path.c_str(), model.chat->format_name().c_str(),
+               model.process_picture ? ", pictures" : "", scheme, host.c_str(), static_cast<unsigned>(port), who.c_str(),
+               format_bytes(held_memory()).c_str(), format_fixed(session.load_seconds, 1).c_str(),
+               session.backend->description().c_str(), format_bytes(kv_bytes).c_str(), static_cast<long long>(engine.kv_tokens),
+               static_cast<long long>(engine.context), engine.max_sequences, engine.max_waiting,
+               engine.prefix_cache ? "on" : "off", model.structures->available() ? "yes" : "not in this build (needs cargo)",
                engine.max_step_stretch > 0 ? format_fixed(engine.max_step_stretch, 2).c_str() : "any");
 }
 
