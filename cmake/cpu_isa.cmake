@@ -13,11 +13,13 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC 12's own AVX-512 header leaves its undefined vectors uninitialised (PR 105593).
   list(APPEND avx512_flags -Wno-uninitialized)
 endif()
-set(amx_flags ${avx512_flags} -mavx512bf16 -mamx-tile -mamx-bf16 -mamx-int8)
+set(bf16_flags ${avx512_flags} -mavx512bf16)
+set(amx_flags ${bf16_flags} -mamx-tile -mamx-bf16 -mamx-int8)
 # isa_scalar.cpp has the flags of everybody else: its unrolling of 16 lanes everywhere cost more than a
 # minute of compiling, for a table that stands in where there is no AVX2.
 set_source_files_properties(src/backend/cpu/isa_avx2.cpp PROPERTIES COMPILE_OPTIONS "${avx2_flags}")
 set_source_files_properties(src/backend/cpu/isa_avx512.cpp PROPERTIES COMPILE_OPTIONS "${avx512_flags}")
+set_source_files_properties(src/backend/cpu/isa_avx512_bf16.cpp PROPERTIES COMPILE_OPTIONS "${bf16_flags}")
 set_source_files_properties(src/backend/cpu/isa_amx.cpp PROPERTIES COMPILE_OPTIONS "${amx_flags}")
 set_source_files_properties(src/backend/cpu/isa_pack_avx2.cpp PROPERTIES COMPILE_OPTIONS "$<$<NOT:$<CONFIG:Debug>>:-O3>;-mavx2;-mbmi2")
 # Vectors of 32 bytes are passed between functions of one file only: how is nobody's concern.

@@ -52,8 +52,8 @@ def main():
     folder, *files = [a for a in arguments if not a.startswith("--")]
     folder = pathlib.Path(folder).resolve()
     if mode:
-        home = os.environ.get("BISE_HOME") or (os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")) + "/bise"
-        if not list(pathlib.Path(home, "models/smollm2").glob("*.gguf")):
+        store = subprocess.run([ROOT / "scripts/store_folder.sh"], capture_output=True, text=True, check=True).stdout.strip()
+        if not list(pathlib.Path(store, "models/smollm2").glob("*.gguf")):
             print("skipped: SmolLM2 is not in the local store; scripts/demo.sh --fetch-only puts it there")
             return 77
     if mode == "serve":

@@ -6,13 +6,13 @@
 # check_isa_symbols.sh --self-test: an object with such a symbol is found. CXX names the compiler.
 set -euo pipefail
 
-# Prints the weak symbols of an object that stand outside simd_scalar::, simd_avx2::, simd_avx512:: and
-# simd_amx::
+# Prints the weak symbols of an object that stand outside simd_scalar::, simd_avx2::, simd_avx512::,
+# simd_avx512_bf16:: and simd_amx::
 # (GCC's and clang's mangled names begin with the namespace, also those of lambdas and variables).
 # Type information is data, the same under all flags: it may be shared. UBSan adds some.
 strangers() {
   nm --defined-only "$1" | awk '$(NF - 1) ~ /^[WVu]$/ { print $NF }' |
-    grep -vE '^_ZT[IS]|^_Z(Z|GV)*N[VKO]*(11simd_scalar|9simd_avx2|11simd_avx512|8simd_amx)' || true
+    grep -vE '^_ZT[IS]|^_Z(Z|GV)*N[VKO]*(11simd_scalar|9simd_avx2|11simd_avx512|16simd_avx512_bf16|8simd_amx)' || true
 }
 
 if [[ ${1:-} == --self-test ]]; then

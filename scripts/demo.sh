@@ -12,11 +12,7 @@ file=SmolLM2-135M-Instruct.Q4_1.gguf
 sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 bytes=98362432
 
-# The same places as in src/app/model_source.cpp.
-if [[ -n ${BISE_HOME:-} ]]; then store=$BISE_HOME
-elif [[ -n ${XDG_DATA_HOME:-} ]]; then store=$XDG_DATA_HOME/bise
-else store=$HOME/.local/share/bise
-fi
+store=$(scripts/store_folder.sh)
 model=$store/models/smollm2/$file
 
 # The digest was checked before the file got its name, so its size is enough afterwards.

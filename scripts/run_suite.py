@@ -40,7 +40,7 @@ def tracked(folders):
 
 def smollm2():
     """Names and sizes: the digest of the file was checked when it was fetched."""
-    store = os.environ.get("BISE_HOME") or (os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")) + "/bise"
+    store = subprocess.run([ROOT / "scripts/store_folder.sh"], capture_output=True, text=True, check=True).stdout.strip()
     return sorted(f"{p} {p.stat().st_size}" for p in pathlib.Path(store, "models/smollm2").glob("*"))
 
 

@@ -6,7 +6,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$here/../..
 packages=$root/build/clients
 model=$root/tests/golden/model/ckpt/medium/hf-bf16
-smollm2=${BISE_HOME:-${XDG_DATA_HOME:-$HOME/.local/share}/bise}/models/smollm2
+smollm2=$("$root/scripts/store_folder.sh")/models/smollm2
 skip() {
   echo "skipped: the client's packages are not in build/clients; scripts/setup.sh ${1:---clients} puts them there"
   exit 77

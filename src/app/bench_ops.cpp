@@ -374,7 +374,7 @@ void add_bench_ops(CLI::App& bench, Action& action) {
   command->add_option("--seconds", options->seconds, "of timing for one row")
       ->check(CLI::Range(0.0, 600.0))
       ->capture_default_str();
-  words("--isa", options->isas, "CPU instruction sets, one after the other", {"auto", "scalar", "avx2", "avx512", "amx"});
+  words("--isa", options->isas, "CPU instruction sets, one after the other", {"auto", "scalar", "avx2", "avx512", "avx512_bf16", "amx"});
   command->add_flag("--list", options->list, "tell how each format is kept and multiplied; times nothing");
   command->add_flag("--json", options->json, "print JSON objects, one per line");
   add_compute_options(*command, options->common);

@@ -38,20 +38,23 @@ const std::vector<EmbeddedFile>& embedded_files() {
 Result<std::string> unpack_embedded_model(const std::string& root) {
   const std::string folder =
       root + "/" + kEmbeddedModel + "-" + std::string(BISE_DEMO_DIGEST).substr(0, 16);
+  const std::string advice =
+      "; the demo model is unpacked there; set BISE_HOME to a folder that can be written";
   std::error_code ec;
   fs::create_directories(folder, ec);
-  if (ec) {
-    return Error(ErrorCode::io, folder + ": " + ec.message() +
-                                    "; the demo model is unpacked there; set BISE_HOME to a folder "
-                                    "that can be written");
-  }
+  if (ec) return Error(ErrorCode::io, folder + ": " + ec.message() + advice);
   for (const EmbeddedFile& file : embedded_files()) {
     const std::string path = folder + "/" + file.name;
     std::error_code size_ec;
     if (fs::file_size(path, size_ec) == file.bytes.size() && !size_ec) continue;
-    FileWriter writer = TRY(FileWriter::create(path));
-    TRY(writer.write(file.bytes));
-    TRY(writer.commit());
+    const auto write = [&]() -> Result<void> {
+      FileWriter writer = TRY(FileWriter::create(path));
+      TRY(writer.write(file.bytes));
+      return writer.commit();
+    };
+    if (auto written = write(); !written) {
+      return Error(written.error().code(), written.error().message() + advice);
+    }
   }
   return folder;
 }

@@ -60,7 +60,7 @@ void add_compute_options(CLI::App& command, CommonOptions& options) {
   command
       .add_flag("--deterministic", options.deterministic,
                 "the same bits for a token in a prompt of any length, in chunks and in any company, also where "
-                "a matrix unit (AMX) would be faster")
+                "products in BF16 (AMX, AVX512-BF16) would be faster")
       ->envname("BISE_DETERMINISTIC");
   command.add_option("--backend", options.backend, "where the model runs")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
@@ -71,7 +71,7 @@ void add_compute_options(CLI::App& command, CommonOptions& options) {
 void add_common_options(CLI::App& command, CommonOptions& options) {
   add_compute_options(command, options);
   command.add_option("--isa", options.isa, "CPU instruction set; auto: the best this CPU has")
-      ->check(CLI::IsMember({"auto", "scalar", "avx2", "avx512", "amx"}))
+      ->check(CLI::IsMember({"auto", "scalar", "avx2", "avx512", "avx512_bf16", "amx"}))
       ->envname("BISE_ISA")
       ->capture_default_str();
   std::vector<std::string> kv_types = kv_type_names();

@@ -95,8 +95,7 @@ std::string answer_json(const Session& session, const Answer& answer, const Spee
 }
 
 Result<Prompt> chat_prompt(const RunOptions& options, const Session& session,
-                           const std::string& text, const std::string& tools) {
-  Conversation conversation;
+                           const std::string& text, Conversation conversation) {
   if (options.system) {
     conversation.set_system(*options.system);
   } else if (!options.no_system) {
@@ -104,20 +103,25 @@ Result<Prompt> chat_prompt(const RunOptions& options, const Session& session,
   }
   TRY(check_reasoning(session, options.reasoning));
   conversation.set_reasoning(options.reasoning);
-  if (!tools.empty()) {
-    if (auto read = conversation.set_tools(tools); !read) {
-      return Error(ErrorCode::invalid_argument, options.tools_file + ": " + read.error().message());
-    }
-  }
   conversation.add_user(text, options.images);
   return encode_conversation(session, conversation);
 }
 
+// With the tools of --tools: what is wrong with them is said before the model is loaded.
+Result<Conversation> conversation_with_tools(const RunOptions& options) {
+  Conversation conversation;
+  if (options.tools_file.empty()) return conversation;
+  constexpr uint64_t kMaxToolsBytes = uint64_t{16} << 20;
+  std::string tools = TRY(read_file(options.tools_file, kMaxToolsBytes));
+  if (auto read = conversation.set_tools(tools); !read) {
+    return Error(ErrorCode::invalid_argument, options.tools_file + ": " + read.error().message());
+  }
+  return conversation;
+}
+
 Result<int> run(const RunOptions& options) {
   std::string text = TRY(prompt_text(options));
-  constexpr uint64_t kMaxToolsBytes = uint64_t{16} << 20;
-  std::string tools;
-  if (!options.tools_file.empty()) tools = TRY(read_file(options.tools_file, kMaxToolsBytes));
+  Conversation conversation = TRY(conversation_with_tools(options));
   for (const std::string& file : options.images)
     TRY(read_picture(file));  // before the model is loaded
   Log log = make_log(options.common.log_level);
@@ -135,7 +139,8 @@ Result<int> run(const RunOptions& options) {
     answer = generate_raw(*session, std::move(ids), params, sink);
     if (answer && !options.json) TRY(write_output("\n"));
   } else {
-    answer = generate_answer(*session, TRY(chat_prompt(options, *session, text, tools)), params, sink);
+    Prompt prompt = TRY(chat_prompt(options, *session, text, std::move(conversation)));
+    answer = generate_answer(*session, std::move(prompt), params, sink);
   }
   if (!answer) return std::move(answer).error();
   if (answer->was_interrupted) return Error(ErrorCode::cancelled, "interrupted");

@@ -34,7 +34,7 @@ enum class Activation : uint8_t { silu, gelu_erf, gelu_tanh };
 
 struct BackendOptions {
   int num_threads = 0;       // 0: all usable cores
-  std::string isa = "auto";  // auto | scalar | avx2 | avx512 | amx; a level the CPU lacks is an Error
+  std::string isa = "auto";  // auto | scalar | avx2 | avx512 | avx512_bf16 | amx; a level the CPU lacks is an Error
   Precision precision = Precision::fast;
   // Quantise the inputs of FP8 linears by the checkpoint's static activation scales, as the GPU path
   // of the reference does. Off: FP8 is weight-only.

@@ -80,6 +80,18 @@ TEST_F(ModelSource, where_the_demo_cannot_be_unpacked_one_line_says_what_to_do) 
   EXPECT_EQ(demo.error().message().find('\n'), std::string::npos);
 }
 
+TEST_F(ModelSource, where_a_file_of_the_demo_cannot_be_written_the_advice_is_the_same) {
+  auto folder = resolve_model("demo", places_);
+  ASSERT_TRUE(folder);
+  const std::string config = *folder + "/config.json";
+  fs::remove(config);
+  fs::create_directories(config + "/in the way");
+  auto demo = resolve_model("demo", places_);
+  ASSERT_FALSE(demo);
+  EXPECT_NE(demo.error().message().find("config.json"), std::string::npos);
+  EXPECT_NE(demo.error().message().find("BISE_HOME"), std::string::npos);
+}
+
 TEST_F(ModelSource, repository_ids_follow_refs_main) {
   touch("hub/models--mistralai--M/refs/main", "abc123\n");
   touch("hub/models--mistralai--M/snapshots/abc123/config.json");

@@ -68,7 +68,7 @@ TEST(cpu_backend, an_unknown_instruction_set_is_refused_with_the_names_of_the_kn
     ASSERT_FALSE(backend.has_value()) << name;
     EXPECT_EQ(backend.error().code(), ErrorCode::invalid_argument);
     EXPECT_EQ(backend.error().message(),
-              std::string("--isa: found \"") + name + "\", expected auto, scalar, avx2, avx512 or amx");
+              std::string("--isa: found \"") + name + "\", expected auto, scalar, avx2, avx512, avx512_bf16 or amx");
   }
 }
 
@@ -190,6 +190,8 @@ TEST(cpu_backend, every_code_of_the_small_floats_has_its_value) {
         float want = 0.0f;
         decode_row(view, i, std::span(&want, 1));
         const float got = y[static_cast<size_t>(i)];
+        // Products in BF16 take what is below 2^-126 for zero.
+        if (backend->product_arithmetic(view, 1) == Arithmetic::bf16 && std::fabs(want) < 0x1p-126f) want = 0.0f;
         wrong += !(got == want || (std::isnan(got) && std::isnan(want)));
       }
       EXPECT_EQ(wrong, 0) << backend->isa() << " " << weight_format(format).name;
@@ -337,6 +339,7 @@ std::vector<const CpuKernels*> every_kernel_table() {
 #if defined(__x86_64__)
   if (detect_cpu_features().supports(IsaLevel::avx2)) tables.push_back(&kAvx2Kernels);
   if (detect_cpu_features().supports(IsaLevel::avx512)) tables.push_back(&kAvx512Kernels);
+  if (detect_cpu_features().supports(IsaLevel::avx512_bf16)) tables.push_back(&kAvx512Bf16Kernels);
   if (detect_cpu_features().supports(IsaLevel::amx)) tables.push_back(&kAmxKernels);
 #endif
   return tables;
@@ -386,7 +389,8 @@ TEST(cpu_backend, integer_formats_multiply_integers_but_not_at_reference_precisi
   const RandomWeights floats({{FormatId::bf16, 16}, {FormatId::fp8_e4m3, 16}}, 256, kSeed);
   for (auto& backend : every_backend()) {
     for (const WeightView& view : integers.views()) EXPECT_EQ(backend->product_arithmetic(view, 1), Arithmetic::int8);
-    for (const WeightView& view : floats.views()) EXPECT_EQ(backend->product_arithmetic(view, 1), Arithmetic::float32);
+    const Arithmetic of_floats = backend->isa() == "avx512_bf16" ? Arithmetic::bf16 : Arithmetic::float32;
+    for (const WeightView& view : floats.views()) EXPECT_EQ(backend->product_arithmetic(view, 1), of_floats);
   }
   for (auto& backend : every_backend(reference)) {
     for (const WeightView& view : integers.views()) EXPECT_EQ(backend->product_arithmetic(view, 512), Arithmetic::float32);

@@ -1,4 +1,4 @@
-// Products through panels of BF16: on emulated AMX everywhere, and on the processor's where it has it.
+// Products through panels of BF16: by emulated AVX512-BF16 and AMX everywhere, and by the processor's where it has them.
 #include "backend/cpu/cpu_panels.h"
 
 #include <gtest/gtest.h>
@@ -27,12 +27,14 @@ using test::RandomWeights;
 constexpr uint64_t kSeed = 11;
 
 std::vector<const CpuKernels*> panel_tables() {
-  std::vector<const CpuKernels*> tables = {&kEmulatedAmxKernels};
+  std::vector<const CpuKernels*> tables = {&kEmulatedBf16Kernels, &kEmulatedAmxKernels};
 #if defined(__x86_64__)
+  if (detect_cpu_features().supports(IsaLevel::avx512_bf16)) tables.push_back(&kAvx512Bf16Kernels);
   if (detect_cpu_features().supports(IsaLevel::amx)) tables.push_back(&kAmxKernels);
 #endif
   return tables;
 }
+bool is_matrix_unit(const CpuKernels& kernels) { return kernels.panels->peak_int8 != nullptr; }
 
 std::unique_ptr<Backend> backend_of(const CpuKernels& kernels, int num_threads = 2, bool row_invariant = false,
                                     Precision precision = Precision::fast) {
@@ -114,12 +116,12 @@ TEST(cpu_panels, every_weight_is_where_it_belongs_rounded_once) {
 }
 
 // With u = 2^-8 half a unit of BF16 and e = 2^-24 that of float32: w and x are rounded once each, (1 + u)^2;
-// a term takes part in 16 sums of a step and in one per step (Higham, 3.1); and a weight with a minimum is
-// a difference of larger numbers before it is rounded.
-std::vector<double> bounds_of(const WeightView& view, double minimum, MatrixView x) {
+// a term takes part in 16 sums of a step and in one per step on AMX, in one per column without (Higham, 3.1); and a weight
+// with a minimum is a difference of larger numbers before it is rounded.
+std::vector<double> bounds_of(const CpuKernels& kernels, const WeightView& view, double minimum, MatrixView x) {
   constexpr double kHalfUnit = 0x1p-8, kRounding = 0x1p-24;
   const std::vector<float> w = decoded(view);
-  const double sums = static_cast<double>(steps_of(x.columns)) + 18;
+  const double sums = static_cast<double>(is_matrix_unit(kernels) ? steps_of(x.columns) + 18 : x.columns + 2);
   std::vector<double> bounds;
   for (int64_t t = 0; t < x.rows; ++t) {
     for (int64_t r = 0; r < view.rows; ++r) {
@@ -136,7 +138,7 @@ std::vector<double> bounds_of(const WeightView& view, double minimum, MatrixView
 }
 
 TEST(cpu_panels, products_of_odd_sizes_keep_within_the_bound_of_bf16) {
-  constexpr int64_t kTokens[] = {16, 17, 31, 33, 48, 50, 64, 70}, kRows[] = {1, 15, 16, 17, 33, 50};
+  constexpr int64_t kTokens[] = {16, 17, 31, 5, 48, 50, 12, 70}, kRows[] = {1, 15, 16, 17, 33, 50};
   size_t turn = 0;
   for (const CpuKernels* kernels : panel_tables()) {
     auto backend = backend_of(*kernels, 3);
@@ -153,7 +155,7 @@ TEST(cpu_panels, products_of_odd_sizes_keep_within_the_bound_of_bf16) {
           const WeightView& view = weights.views()[0];
           GuardedMatrix x = random_input(kTokens[turn % 8], columns);
           if (backend->product_arithmetic(view, x.view().rows) != Arithmetic::bf16) continue;
-          const std::vector<double> bounds = bounds_of(view, weights.largest_minimum(0), x.view());
+          const std::vector<double> bounds = bounds_of(*kernels, view, weights.largest_minimum(0), x.view());
           const std::vector<float> w = decoded(view);
           std::vector<float> initial(i == 0 ? 0 : bounds.size());
           for (size_t at = 0; at < initial.size(); ++at) initial[at] = static_cast<float>(at % 7) - 3.0f;
@@ -183,7 +185,7 @@ TEST(cpu_panels, small_integers_are_multiplied_exactly_however_a_product_is_cut)
     int64_t tokens, columns, rows;
     int threads;
   };
-  for (Size size : {Size{16, 33, 16, 1}, Size{70, 544, 33, 2}, Size{37, 512, 600, 2}, Size{100, 288, 16, 5},
+  for (Size size : {Size{4, 544, 40, 2}, Size{6, 96, 17, 3}, Size{16, 33, 16, 1}, Size{70, 544, 33, 2}, Size{37, 512, 600, 2}, Size{100, 288, 16, 5},
                     Size{1100, 65, 17, 2}, Size{2100, 32, 40, 3}}) {
     std::vector<uint16_t> codes(static_cast<size_t>(size.rows * size.columns));
     for (size_t i = 0; i < codes.size(); ++i) codes[i] = f32_to_bf16(static_cast<float>(random_bits(kSeed, 1, i) % 129) - 64.0f);
@@ -221,9 +223,13 @@ TEST(cpu_panels, few_rows_keep_the_bits_of_the_other_tables_and_many_go_to_the_m
     auto backend = backend_of(*kernels);
     for (const PartCase& part : some_formats()) {
       RandomWeights weights({part}, 512, kSeed);
-      const bool integer = tile_format_of(weights.views()[0])->integer;
-      const int64_t threshold = integer ? 16 : 8;
-      for (int64_t rows : {int64_t{1}, threshold - 1, threshold, int64_t{40}}) {
+      const TileFormat tiles = *tile_format_of(weights.views()[0]);
+      const bool integer = tiles.integer, rounded = !integer && tiles.floats.codes == FloatCodes::f16;
+      const int64_t threshold = integer                                           ? kernels->panels->int_rows
+                                : rounded && !kernels->panels->rounds_weights ? kNoPanels
+                                                                                  : kernels->panels->float_rows;
+      const int64_t near = std::clamp<int64_t>(threshold, 2, 16);
+      for (int64_t rows : {int64_t{1}, near - 1, near, int64_t{40}}) {
         GuardedMatrix x = random_input(rows, 512);
         const bool many = rows >= threshold;
         const Arithmetic few = integer ? Arithmetic::int8 : Arithmetic::float32;
@@ -247,7 +253,8 @@ TEST(cpu_panels, any_company_and_any_number_of_threads_give_a_row_the_same_bits)
       for (int threads : {1, 3, 7}) {
         auto other = backend_of(*kernels, threads);
         int64_t first = 0;
-        for (int64_t rows : {16, 17, 57}) {
+        const bool is_few = !is_matrix_unit(*kernels);
+        for (int64_t rows : is_few ? std::vector<int64_t>{1, 2, 3, 5, 79} : std::vector<int64_t>{16, 17, 57}) {
           GuardedMatrix x(rows, 768);
           std::memcpy(x.values().data(), all.view().row_f32(first), x.values().size_bytes());
           const std::vector<float> some = product(*other, weights.views(), x);
@@ -374,32 +381,44 @@ TEST(cpu_panels, the_peaks_of_the_matrix_unit_do_the_operations_that_they_count)
     auto fill = [&] { for (int i = 0; i < 16; ++i) sink[i] = 0.5f + static_cast<float>(i); };
     fill();
     constexpr int64_t kSteps = 6;
-    EXPECT_EQ(kernels->panels->peak_bf16(kSteps, sink), kSteps * 4.0 * 16 * 16 * 32 * 2);
-    // Row 0 of x is the 16 numbers in pairs; so is every pair of columns of the weights.
     double sum = 0.0;
     for (int i = 0; i < 16; ++i) sum += 2 * (0.5 + i);
+    const MatrixPeak peak = backend_of(*kernels)->measure_matrix_peak(0.02);
+    for (double rate : {peak.float_tflops, peak.int8_tops, peak.bf16_tflops}) {
+      EXPECT_GT(rate, 1e-6);
+      EXPECT_LT(rate, 1e5);
+    }
+    if (!is_matrix_unit(*kernels)) {
+      // Sixteen sums that begin at one of the numbers in each lane; a step adds the products of pairs of all with one.
+      EXPECT_EQ(kernels->panels->peak_bf16(kSteps, sink), kSteps * 16.0 * 32 * 2);
+      for (int i = 0; i < 16; ++i) EXPECT_NEAR(sink[i], 16 * (0.5 + i) + kSteps * sum * 0.5 * 0x1p-20, 1e-4) << i;
+      EXPECT_EQ(peak.matrix_int8_tops, 0.0);
+      continue;
+    }
+    EXPECT_EQ(kernels->panels->peak_bf16(kSteps, sink), kSteps * 4.0 * 16 * 16 * 32 * 2);
+    // Row 0 of x is the 16 numbers in pairs; so is every pair of columns of the weights.
     for (int i = 0; i < 16; ++i) EXPECT_NEAR(sink[i], kSteps * sum * (0.5 + i) * 0x1p-20, 1e-6) << i;
     fill();
     EXPECT_EQ(kernels->panels->peak_int8(kSteps, sink), kSteps * 4.0 * 16 * 16 * 64 * 2);
     double squares = 0.0;  // byte k of row 0 is k % 16, that of column n 4 n + k % 4
     for (int k = 0; k < 64; ++k) squares += (k % 16) * (k % 4);
     EXPECT_EQ(sink[0], kSteps * squares);
-    const MatrixPeak peak = backend_of(*kernels)->measure_matrix_peak(0.02);
-    for (double rate : {peak.float_tflops, peak.int8_tops, peak.bf16_tflops, peak.matrix_int8_tops}) {
-      EXPECT_GT(rate, 1e-6);
-      EXPECT_LT(rate, 1e5);
-    }
+    EXPECT_GT(peak.matrix_int8_tops, 1e-6);
+    EXPECT_LT(peak.matrix_int8_tops, 1e5);
   }
 }
 
 // What the emulation says of the instructions is what this processor does.
 TEST(cpu_panels, the_processor_has_the_bits_of_the_emulation) {
-  if (panel_tables().size() < 2) GTEST_SKIP() << "this processor has no AMX";
-  auto emulated = backend_of(*panel_tables()[0]), real = backend_of(*panel_tables()[1]);
-  for (const PartCase& part : test::every_format(50)) {
-    RandomWeights weights({part}, 768, kSeed);
-    GuardedMatrix x = random_input(70, 768);
-    EXPECT_EQ(product(*real, weights.views(), x), product(*emulated, weights.views(), x)) << test::part_name(part);
+  const auto tables = panel_tables();
+  if (tables.size() < 3) GTEST_SKIP() << "this processor has neither AVX512-BF16 nor AMX";
+  for (size_t i = 2; i < tables.size(); ++i) {
+    auto emulated = backend_of(*tables[i - 2]), real = backend_of(*tables[i]);
+    for (const PartCase& part : test::every_format(50)) {
+      RandomWeights weights({part}, 768, kSeed);
+      GuardedMatrix x = random_input(70, 768);
+      EXPECT_EQ(product(*real, weights.views(), x), product(*emulated, weights.views(), x)) << tables[i]->name << " " << test::part_name(part);
+    }
   }
 }
 

@@ -58,9 +58,9 @@ TEST(GgufLogits, quantised_files_equal_transformers_on_their_decoded_weights) {
     for (const auto& [prompt, entry] : file["prompts"].items()) {
       auto ids = entry["ids"].get<std::vector<int32_t>>();
       EXPECT_LE(distance(m, ids, entry["logits"], nullptr, KvDType::f32), 5e-4) << name << " " << prompt;
-      // 8-bit activations and a BF16 cache: within the distance that bfloat16 itself shows on these
-      // checkpoints (tests/golden/model, 0.2 to 0.6).
-      EXPECT_LE(distance(fast, ids, entry["logits"], nullptr, KvDType::bf16), 0.6) << name << " " << prompt;
+      // 8-bit activations and a BF16 cache, about the distance that bfloat16 itself shows on these checkpoints
+      // (tests/golden/model, 0.2 to 0.6): at most 0.597 seen, 0.636 with inputs of BF16 weights in BF16 (AVX512-BF16).
+      EXPECT_LE(distance(fast, ids, entry["logits"], nullptr, KvDType::bf16), 0.7) << name << " " << prompt;
     }
   }
 }

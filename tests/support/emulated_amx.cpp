@@ -110,6 +110,22 @@ inline __m512i cvtne2ps_pbh(__m512 high, __m512 low) {
   memcpy(&result, words, 64);
   return result;
 }
+// The odd columns first; each step is fused.
+inline __m512 dpbf16_ps(__m512 sums, __m512i a, __m512i b) {
+  uint8_t x[64], y[64];
+  float sum[16], x_even[16], x_odd[16], y_even[16], y_odd[16];
+  memcpy(x, &a, 64);
+  memcpy(y, &b, 64);
+  memcpy(sum, &sums, 64);
+  to_floats(x, x_even, x_odd);
+  to_floats(y, y_even, y_odd);
+  for (int i = 0; i < 16; ++i) {
+    sum[i] = flushed(__builtin_fmaf(x_odd[i], y_odd[i], flushed(sum[i])));
+    sum[i] = flushed(__builtin_fmaf(x_even[i], y_even[i], sum[i]));
+  }
+  memcpy(&sums, sum, 64);
+  return sums;
+}
 inline __m512i permutexvar_epi16(__m512i order, __m512i a) {
   uint16_t at[32], from[32], to[32];
   memcpy(at, &order, 64);
@@ -142,12 +158,17 @@ bool emulated_tiles_are_configured() { return emulated::config.palette != 0; }
 #define _tile_dpbf16ps(sums, a, b) ::bise::emulated::tile_dpbf16ps(sums, a, b)
 #define _tile_dpbssd(sums, a, b) ::bise::emulated::tile_dpbssd(sums, a, b)
 #define _mm512_cvtne2ps_pbh(high, low) ::bise::emulated::cvtne2ps_pbh(high, low)
+#undef __m512bh
+#define __m512bh __m512i
+#undef _mm512_dpbf16_ps
+#define _mm512_dpbf16_ps(sums, a, b) ::bise::emulated::dpbf16_ps(sums, a, b)
 #define _mm512_srai_epi32(a, count) ::bise::emulated::srai_epi32(a, count)
 #undef _mm512_permutexvar_epi16
 #define _mm512_permutexvar_epi16(order, a) ::bise::emulated::permutexvar_epi16(order, a)
 
 #define simd simd_emulated_amx
 #include "backend/cpu/simd_avx512.h"
+#include "backend/cpu/simd_bf16.h"
 #include "backend/cpu/simd_amx.h"
 #undef simd
 
@@ -157,17 +178,23 @@ namespace {
 using namespace simd_emulated_amx;
 #include "backend/cpu/tile_codes.inl"
 #include "backend/cpu/panel.inl"
+namespace dots {
+#include "backend/cpu/panel_dot.inl"
+constexpr PanelKernels kPanels = {1, kNoPanels, false, round_run, float_panel, int_panel, multiply, peak_bf16, nullptr};
+}  // namespace dots
+#include "backend/cpu/panel_amx.inl"
+constexpr PanelKernels kPanels = {8, 16, true, round_run, float_panel, int_panel, multiply, peak_bf16, peak_matrix_int8};
 
-constexpr PanelKernels kPanels = {round_run, float_panel, int_panel, multiply, peak_bf16, peak_matrix_int8};
-
-CpuKernels with_panels(CpuKernels kernels) {
-  kernels.name = "amx (emulated)";
-  kernels.panels = &kPanels;
+CpuKernels with_panels(const char* name, const PanelKernels& panels) {
+  CpuKernels kernels = kEmulatedAvx512Kernels;
+  kernels.name = name;
+  kernels.panels = &panels;
   return kernels;
 }
 
 }  // namespace
 
-const CpuKernels kEmulatedAmxKernels = with_panels(kEmulatedAvx512Kernels);
+const CpuKernels kEmulatedBf16Kernels = with_panels("avx512_bf16 (emulated)", dots::kPanels);
+const CpuKernels kEmulatedAmxKernels = with_panels("amx (emulated)", kPanels);
 
 }  // namespace bise

@@ -457,7 +457,7 @@ Result<std::unique_ptr<Backend>> create_cpu_backend(const BackendOptions& option
     }
     if (!known) {
       return Error(ErrorCode::invalid_argument, "--isa: found \"" + options.isa +
-                                                    "\", expected auto, scalar, avx2, avx512 or amx");
+                                                    "\", expected auto, scalar, avx2, avx512, avx512_bf16 or amx");
     }
   }
   if (!features.supports(level)) {
@@ -467,6 +467,7 @@ Result<std::unique_ptr<Backend>> create_cpu_backend(const BackendOptions& option
   }
 #if defined(__x86_64__)
   if (level == IsaLevel::amx) return create_cpu_backend_with(kAmxKernels, options);
+  if (level == IsaLevel::avx512_bf16) return create_cpu_backend_with(kAvx512Bf16Kernels, options);
   if (level == IsaLevel::avx512) return create_cpu_backend_with(kAvx512Kernels, options);
   if (level == IsaLevel::avx2) return create_cpu_backend_with(kAvx2Kernels, options);
 #endif

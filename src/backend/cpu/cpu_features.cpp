@@ -50,8 +50,8 @@ CpuFeatures detect_cpu_features() {
   a = 7;
   c = 1;
   __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-  const bool has_avx512_bf16 = (a >> 5) & 1;
-  f.amx = f.avx512 && has_avx512_bf16 && has_amx && has_xgetbv && system_saves_tiles() && may_use_tiles();
+  f.avx512_bf16 = f.avx512 && ((a >> 5) & 1);
+  f.amx = f.avx512_bf16 && has_amx && has_xgetbv && system_saves_tiles() && may_use_tiles();
 #endif
   return f;
 }
@@ -61,12 +61,16 @@ bool CpuFeatures::supports(IsaLevel level) const {
     case IsaLevel::scalar: return true;
     case IsaLevel::avx2: return avx2;
     case IsaLevel::avx512: return avx512;
+    case IsaLevel::avx512_bf16: return avx512_bf16;
     case IsaLevel::amx: break;
   }
   return amx;
 }
 IsaLevel CpuFeatures::best() const {
-  return amx ? IsaLevel::amx : avx512 ? IsaLevel::avx512 : avx2 ? IsaLevel::avx2 : IsaLevel::scalar;
+  for (IsaLevel level : {IsaLevel::amx, IsaLevel::avx512_bf16, IsaLevel::avx512, IsaLevel::avx2}) {
+    if (supports(level)) return level;
+  }
+  return IsaLevel::scalar;
 }
 
 const char* isa_name(IsaLevel level) {
@@ -74,6 +78,7 @@ const char* isa_name(IsaLevel level) {
     case IsaLevel::scalar: return "scalar";
     case IsaLevel::avx2: return "avx2";
     case IsaLevel::avx512: return "avx512";
+    case IsaLevel::avx512_bf16: return "avx512_bf16";
     case IsaLevel::amx: break;
   }
   return "amx";
@@ -81,7 +86,7 @@ const char* isa_name(IsaLevel level) {
 
 std::vector<IsaLevel> built_isa_levels() {
 #if defined(__x86_64__)
-  return {IsaLevel::scalar, IsaLevel::avx2, IsaLevel::avx512, IsaLevel::amx};
+  return {IsaLevel::scalar, IsaLevel::avx2, IsaLevel::avx512, IsaLevel::avx512_bf16, IsaLevel::amx};
 #else
   return {IsaLevel::scalar};
 #endif

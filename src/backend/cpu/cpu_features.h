@@ -6,11 +6,12 @@
 
 namespace bise {
 
-enum class IsaLevel { scalar, avx2, avx512, amx };
+enum class IsaLevel { scalar, avx2, avx512, avx512_bf16, amx };
 
 struct CpuFeatures {
   bool avx2 = false;        // with FMA and F16C
   bool avx512 = false;      // F, BW, VL, DQ and VNNI
+  bool avx512_bf16 = false;  // beside the others
   // TILE, BF16 and INT8 beside AVX512-BF16, and the system lets this process have the tiles.
   bool amx = false;
   bool supports(IsaLevel level) const;

@@ -80,7 +80,7 @@ struct CpuKernels {
   // the operations done (a product and its addition are two). `sink` [16] gives the numbers, small
   // and not zero, and takes the sums.
   double (*peak)(PeakUnit unit, int64_t steps, float* sink);
-  // Products of many rows on a matrix unit; null where there is none.
+  // Products of several rows in BF16; null where there are none.
   const PanelKernels* panels = nullptr;
 };
 
@@ -88,6 +88,8 @@ struct CpuKernels {
 extern const CpuKernels kScalarKernels;
 extern const CpuKernels kAvx2Kernels;
 extern const CpuKernels kAvx512Kernels;
-extern const CpuKernels kAmxKernels;  // kAvx512Kernels with panels; in isa_avx512.cpp
+// kAvx512Kernels with panels; in isa_avx512.cpp.
+extern const CpuKernels kAvx512Bf16Kernels;
+extern const CpuKernels kAmxKernels;
 
 }  // namespace bise

@@ -8,16 +8,14 @@
 namespace bise {
 namespace {
 
-// Fewest rows that go through panels. Sixteen rows cost as one: float formats, whose other kernels take 16
-// cycles per row and step of a tile, gain early; integer formats take 7 and must pay for decoding (about 100).
-constexpr int64_t kFloatRows = 8, kIntegerRows = 16;
-
 // The pieces that a product is cut into. With 2 tiles of weights and 2 runs of x for 256 columns the four
 // take 32 KiB of the first cache, and sums are loaded and stored every 512 cycles of products. 16 tiles of
 // panel (128 KiB), 16 runs of x for them (128 KiB) and the sums of all their runs (1 MiB) stay in the second.
 constexpr int64_t kPieceSteps = 8;
 constexpr int64_t kBlockTiles = 16;
 constexpr int64_t kBlockRuns = 16;
+// With few rows weights pass through once: panels of 4 tiles stay in the first cache.
+constexpr int64_t kFewRows = 8, kFewSteps = 4;
 constexpr int64_t kMostRuns = 64;  // for which sums wait; more rows decode the weights again
 constexpr int64_t kBlocksPerThread = 3;
 
@@ -47,7 +45,10 @@ CpuPanels::CpuPanels(const PanelKernels* kernels, ThreadPool& pool)
     : kernels_(kernels), pool_(pool), scratch_(static_cast<size_t>(pool.num_threads())) {}
 
 bool CpuPanels::takes(const TileFormat& tiles, int64_t rows) const {
-  return kernels_ != nullptr && rows >= (tiles.integer ? kIntegerRows : kFloatRows);
+  if (kernels_ == nullptr) return false;
+  if (tiles.integer) return rows >= kernels_->int_rows;
+  const bool rounded = tiles.floats.codes == FloatCodes::f16 || tiles.floats.codes == FloatCodes::f32;
+  return rows >= kernels_->float_rows && (kernels_->rounds_weights || !rounded);
 }
 
 Result<void> CpuPanels::set_input(MatrixView x) {
@@ -104,9 +105,13 @@ Result<void> CpuPanels::multiply(const WeightSegment& segment, int64_t first, in
       if (first_run >= end_run) continue;
       const uint8_t* data = tiles(block.first_tile, block.tiles, worker);
       if (data == nullptr) return;
-      for (block.first_run = first_run; block.first_run < end_run; block.first_run += part) {
-        block.runs = std::min(part, end_run - block.first_run);
-        multiply_block(segment, data, block, scratch_[static_cast<size_t>(worker)], y, accumulate);
+      const int64_t end_tile = block.first_tile + block.tiles, at_once = rows_ <= kFewRows ? kFewTiles : block.tiles;
+      for (; block.first_tile < end_tile; block.first_tile += at_once, data += static_cast<size_t>(at_once) * segment.tile_bytes) {
+        block.tiles = std::min(at_once, end_tile - block.first_tile);
+        for (block.first_run = first_run; block.first_run < end_run; block.first_run += part) {
+          block.runs = std::min(part, end_run - block.first_run);
+          multiply_block(segment, data, block, scratch_[static_cast<size_t>(worker)], y, accumulate);
+        }
       }
     }
   });
@@ -115,14 +120,14 @@ Result<void> CpuPanels::multiply(const WeightSegment& segment, int64_t first, in
 
 void CpuPanels::multiply_block(const WeightSegment& s, const uint8_t* data, const Block& block,
                                Scratch& scratch, MatrixView y, bool accumulate) const {
-  const int64_t steps = steps_of(columns_), tile_bytes = static_cast<int64_t>(s.tile_bytes);
+  const int64_t steps = steps_of(columns_), piece = rows_ <= kFewRows ? kFewSteps : kPieceSteps, tile_bytes = static_cast<int64_t>(s.tile_bytes);
   const bool stored_panel = is_panel(*s.tiles, columns_);
   auto* panel = static_cast<uint16_t*>(scratch.panel.data());
   auto* sums = static_cast<float*>(scratch.sums.data());
   const auto* input = static_cast<const uint16_t*>(input_.data()) + block.first_run * steps * kStepElements;
-  for (int64_t step = 0; step < steps; step += kPieceSteps) {
+  for (int64_t step = 0; step < steps; step += piece) {
     PanelProduct p;
-    p.steps = std::min(kPieceSteps, steps - step);
+    p.steps = std::min(piece, steps - step);
     p.tiles = block.tiles;
     p.x_stride = steps * kStepElements;
     p.sums_stride = block.runs * kTileSums;
@@ -132,7 +137,7 @@ void CpuPanels::multiply_block(const WeightSegment& s, const uint8_t* data, cons
       p.weights_stride = tile_bytes / static_cast<int64_t>(sizeof(uint16_t));
     } else {
       p.weights = panel;
-      p.weights_stride = kPieceSteps * kStepElements;
+      p.weights_stride = piece * kStepElements;
       for (int64_t i = 0; i < block.tiles; ++i) {
         const auto decode = [&](auto* decoder, const auto& layout) {
           decoder(layout, data + i * tile_bytes, columns_, step, p.steps, panel + i * p.weights_stride);
@@ -142,7 +147,7 @@ void CpuPanels::multiply_block(const WeightSegment& s, const uint8_t* data, cons
       }
     }
     // The next piece of the weights comes from memory while this one is multiplied.
-    const int64_t next = step + kPieceSteps, after = std::min(steps, next + kPieceSteps);
+    const int64_t next = step + piece, after = std::min(steps, next + piece);
     if (next < steps) {
       const int64_t from = step_start(*s.tiles, next);
       const int64_t to = after < steps ? step_start(*s.tiles, after) : tile_bytes;
@@ -153,6 +158,7 @@ void CpuPanels::multiply_block(const WeightSegment& s, const uint8_t* data, cons
     for (int64_t run = 0; run < block.runs; run += kBlockRuns) {
       p.runs = std::min(kBlockRuns, block.runs - run);
       p.x = input + run * p.x_stride + step * kStepElements;
+      p.last_rows = static_cast<int>(std::min<int64_t>(kTileRows, rows_ - (block.first_run + run + p.runs - 1) * kTileRows));
       p.sums = sums + run * kTileSums;
       kernels_->multiply(p);
       p.ahead_bytes = 0;

@@ -22,8 +22,8 @@ class CpuPanels {
   // `kernels` may be null: no product is taken then.
   CpuPanels(const PanelKernels* kernels, ThreadPool& pool);
 
-  // Whether a product with these tiles goes through panels. Few rows do not: their time is that of reading
-  // the weights, and the other kernels keep the inputs' bits.
+  // Whether a product with these tiles goes through panels. On AMX few rows do not: their time is that of
+  // reading the weights, and the other kernels keep the inputs' bits.
   bool takes(const TileFormat& tiles, int64_t rows) const;
 
   // x for the products that follow, rounded to BF16. Error: no memory.

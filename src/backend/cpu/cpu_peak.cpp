@@ -62,7 +62,7 @@ MatrixPeak measure_cpu_peak(const CpuKernels& kernels, const PanelKernels* panel
   peak.int8_tops = rate_of(PeakUnit::int8_dot);
   if (panels != nullptr) {
     peak.bf16_tflops = peak_rate(pool, each, panels->peak_bf16) / 1e12;
-    peak.matrix_int8_tops = peak_rate(pool, each, panels->peak_int8) / 1e12;
+    if (panels->peak_int8 != nullptr) peak.matrix_int8_tops = peak_rate(pool, each, panels->peak_int8) / 1e12;
   }
   return peak;
 }

@@ -7,6 +7,7 @@
 
 #define simd simd_amx
 #include "backend/cpu/simd_avx512.h"
+#include "backend/cpu/simd_bf16.h"
 #include "backend/cpu/simd_amx.h"
 #undef simd
 
@@ -16,9 +17,12 @@ namespace {
 using namespace simd_amx;
 #include "backend/cpu/tile_codes.inl"
 #include "backend/cpu/panel.inl"
+#include "backend/cpu/panel_amx.inl"
 
 }  // namespace
 
-const PanelKernels kAmxPanels = {round_run, float_panel, int_panel, multiply, peak_bf16, peak_matrix_int8};
+// Sixteen rows cost as one: float formats, whose other kernels take 16 cycles per row and step of a tile, gain early; integer
+// formats take 7 and must pay for decoding (about 100).
+const PanelKernels kAmxPanels = {8, 16, true, round_run, float_panel, int_panel, multiply, peak_bf16, peak_matrix_int8};
 
 }  // namespace bise

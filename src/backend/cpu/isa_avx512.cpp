@@ -26,16 +26,17 @@ constexpr CpuKernels kTable = {
     "avx512",   linear_float, linear_int, dot,       quantize_row, rms_norm, gated_activation,
     rope,      attend_block, {logit_peaks, logit_exp_sums}, peak,
 };
-constexpr CpuKernels with_amx() {
+constexpr CpuKernels with_panels(const char* name, const PanelKernels& panels) {
   CpuKernels table = kTable;
-  table.name = "amx";
-  table.panels = &kAmxPanels;
+  table.name = name;
+  table.panels = &panels;
   return table;
 }
 
 }  // namespace
 
 const CpuKernels kAvx512Kernels = kTable;
-const CpuKernels kAmxKernels = with_amx();
+const CpuKernels kAvx512Bf16Kernels = with_panels("avx512_bf16", kBf16Panels);
+const CpuKernels kAmxKernels = with_panels("amx", kAmxPanels);
 
 }  // namespace bise

@@ -144,9 +144,9 @@ inline void add_block(BlockTerms terms, const BlockFactors<kScales>& f, Quads qu
   D narrow[kTokens];
   F both[kTokens];
   if constexpr (kKind == SumKind::wide) {
-    for (int t = 0; t < kTokens; ++t) dot[t] = i_zero();
+    for (int t = 0; t < kTokens; ++t) dot[t] = i_signed_start(x.pair_sums(RunPart::whole, t));
     auto step = [&]<int kQuad>() {
-      const B w = quads.template quad<kQuad>();
+      const B w = b_signed(quads.template quad<kQuad>());
       for (int t = 0; t < kTokens; ++t) dot[t] = i_mac_signed(dot[t], w, x.quad(kQuad, t));
     };
     for_each_index<0, 8>(step);

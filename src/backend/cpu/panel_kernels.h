@@ -1,7 +1,7 @@
-// Products of many rows on a matrix unit, in BF16: the layouts of panels, and the functions of a table.
+// Products of several rows in BF16, by AMX or AVX512-BF16: the layouts of panels, and the functions of a table.
 //
 // Columns go in steps of 32. A step of 16 rows is one tile register, 1 KiB of BF16:
-//   rows of x  element 32 i + k: row i, column k of the step; zeros behind the last row and column
+//   rows of x  element 32 i + k: row i, column k of the step; zeros behind the last column, anything behind the last row
 //   weights    element 32 p + 2 r + j: row r of a tile (tile_layout.h), column 2 p + j of the step:
 //              what an unscaled BF16 tile of whole steps has in memory as it is
 // A panel is [runs of 16 rows][steps]. Sums of a run of x and a tile are float32 [16 of x][16 of weights].
@@ -26,6 +26,7 @@ constexpr int64_t kTileSums = kTileRows * kTileRows;
 struct PanelProduct {
   const uint16_t* x = nullptr;  // run i at x + i * x_stride
   int64_t x_stride = 0, runs = 0;
+  int last_rows = kTileRows;  // of the last run: sums of more than these are not read
   const uint16_t* weights = nullptr;  // tile i at weights + i * weights_stride
   int64_t weights_stride = 0, tiles = 0;
   int64_t steps = 0;
@@ -37,7 +38,11 @@ struct PanelProduct {
   int64_t ahead_stride = 0, ahead_bytes = 0;
 };
 
+constexpr int64_t kNoPanels = INT64_MAX;
 struct PanelKernels {
+  // Fewest rows of x that are multiplied this way, by tiles of floats and of integers.
+  int64_t float_rows, int_rows;
+  bool rounds_weights;  // whether this is also for F16 and F32, whose weights lose bits
   // One run of x: up to 16 rows.
   void (*round_run)(const float* x, int64_t stride, int rows, int64_t columns, uint16_t* out);
   // Steps [first, first + steps) of one tile.
@@ -48,11 +53,12 @@ struct PanelKernels {
   void (*multiply)(const PanelProduct& product);
   // As CpuKernels::peak, of the matrix unit.
   double (*peak_bf16)(int64_t steps, float* sink);
-  double (*peak_int8)(int64_t steps, float* sink);
+  double (*peak_int8)(int64_t steps, float* sink);  // null where it has no such products
 };
 
 #if defined(__x86_64__)
-extern const PanelKernels kAmxPanels;  // isa_amx.cpp
+extern const PanelKernels kBf16Panels;  // isa_avx512_bf16.cpp
+extern const PanelKernels kAmxPanels;   // isa_amx.cpp
 #endif
 
 }  // namespace bise

@@ -186,6 +186,8 @@ inline I i_start(int32_t pair, int offset) {
   const __m256i v = _mm256_madd_epi16(_mm256_set1_epi32(pair), _mm256_set1_epi16(static_cast<int16_t>(-offset)));
   return {v, v};
 }
+inline I i_signed_start(int32_t) { return i_zero(); }
+inline B b_signed(B codes) { return codes; }
 // Signed codes: |w| times x with w's sign. |-128| is 128 as an unsigned byte, and x is never -128, so
 // the pair 2 * 128 * 127 fits int16.
 inline I i_mac_signed(I sum, B codes, int32_t quad) {

@@ -109,12 +109,10 @@ using S = I;  // a factor of narrow sums
 inline S s_from_i8(const uint8_t* p) { return i_from_i8(p); }
 inline S s_low_nibbles(const uint8_t* p) { return i_low_nibbles(p); }
 inline I d_flush_scaled(D sum, S scale) { return i_mul(d_flush(sum), scale); }
-// Signed codes: |w| times x with w's sign.
-inline I i_mac_signed(I sum, B codes, int32_t quad) {
-  __m512i x = _mm512_set1_epi32(quad);
-  __m512i signed_x = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(codes.v), _mm512_setzero_si512(), x);
-  return {_mm512_dpbusd_epi32(sum.v, _mm512_abs_epi8(codes.v), signed_x)};
-}
+// Signed codes: plus 128 they are unsigned, and the sum begins at -128 times the sum of the inputs.
+inline I i_signed_start(int32_t pair) { return i_start(pair, 128); }
+inline B b_signed(B codes) { return {_mm512_xor_si512(codes.v, _mm512_set1_epi8(-128))}; }
+inline I i_mac_signed(I sum, B codes, int32_t quad) { return {d_mac({sum.v}, codes, quad).v}; }
 
 inline H h_load(const int16_t* p) { return {_mm512_loadu_si512(p)}; }
 inline void h_store(int16_t* p, H a) { _mm512_storeu_si512(p, a.v); }

@@ -152,6 +152,9 @@ using S = I;
 inline S s_from_i8(const uint8_t* p) { return i_from_i8(p); }
 inline S s_low_nibbles(const uint8_t* p) { return i_low_nibbles(p); }
 inline I d_flush_scaled(D sum, S scale) { return i_mul(d_flush(sum), scale); }
+// Signed codes: the sum's start, from the sums of the inputs, and the codes as the products take them.
+inline I i_signed_start(int32_t) { return i_zero(); }
+inline B b_signed(B codes) { return codes; }
 inline I i_mac_signed(I sum, B codes, int32_t quad) {
   int8_t x[4];
   memcpy(x, &quad, 4);

@@ -1,0 +1,27 @@
+// The panels of AVX512-BF16: what the table `avx512_bf16` has beside the functions of `avx512`. Everything compiled with its
+// flags lives in an unnamed namespace (see isa_avx512.cpp).
+#include <stdint.h>
+#include <string.h>
+
+#include "backend/cpu/panel_kernels.h"
+
+#define simd simd_avx512_bf16
+#include "backend/cpu/simd_avx512.h"
+#include "backend/cpu/simd_bf16.h"
+#undef simd
+
+namespace bise {
+namespace {
+
+using namespace simd_avx512_bf16;
+#include "backend/cpu/tile_codes.inl"
+#include "backend/cpu/panel.inl"
+#include "backend/cpu/panel_dot.inl"
+
+}  // namespace
+
+// From one row on, so that a row has the same bits in any company. Integer tiles stay with the products in 8 bits, which are
+// twice as many an instruction.
+const PanelKernels kBf16Panels = {1, kNoPanels, false, round_run, float_panel, int_panel, multiply, peak_bf16, nullptr};
+
+}  // namespace bise
