@@ -9,6 +9,7 @@
 
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/cpu_features.h"
+#include "support/emulated_amx.h"
 #include "support/emulated_avx512.h"
 #include "support/op_cases.h"
 #include "support/reference_backend.h"
@@ -23,11 +24,11 @@ using test::OpRun;
 constexpr uint64_t kSeed = 20260101;
 constexpr char kEmulated[] = "avx512 (emulated)";
 
-std::unique_ptr<Backend> make_backend(const std::string& isa, Precision precision, int num_threads = 2) {
+std::unique_ptr<Backend> make_backend(const std::string& isa, Precision precision, int num_threads = 2, bool row_invariant = true) {
   BackendOptions options;
   options.num_threads = num_threads;
   options.precision = precision;
-  options.row_invariant = true;  // the matrix unit's other arithmetic has tests of its own (cpu_panels_test)
+  options.row_invariant = row_invariant;  // products in BF16 have tests of their own (cpu_panels_test)
   if (isa == kEmulated) return create_cpu_backend_with(kEmulatedAvx512Kernels, options);
   options.isa = isa;
   return create_cpu_backend(options).value();
@@ -169,17 +170,55 @@ TEST(ops_batches, a_row_alone_has_the_bits_of_the_row_in_a_batch) {
   }
 }
 
-TEST(ops_batches, attention_has_the_same_bits_in_chunks_and_in_any_company) {
+// Queries and the weights of values in BF16, where the processor multiplies that; emulated everywhere.
+TEST(ops_attention, in_bf16_keeps_within_its_bound_and_the_processor_has_the_bits_of_the_emulation) {
+  auto reference = create_reference_backend();
+  BackendOptions options;
+  options.num_threads = 2;
+  std::vector<std::unique_ptr<Backend>> backends;
+  backends.push_back(create_cpu_backend_with(kEmulatedBf16Kernels, options));
+#if defined(__x86_64__)
+  if (detect_cpu_features().supports(IsaLevel::avx512_bf16)) backends.push_back(create_cpu_backend_with(kAvx512Bf16Kernels, options));
+#endif
+  auto scalar = make_backend("scalar", Precision::fast);
+  int num_cases = 0, num_other = 0;
+  for (const OpCase& c : test::op_cases()) {
+    if (c.op != Op::attention || (c.kv != KvDType::bf16 && c.kv != KvDType::fp8)) continue;
+    ++num_cases;
+    OpRun expected(*reference, c, kSeed), plain(*scalar, c, kSeed);
+    expected.run();
+    plain.run();
+    const std::vector<double> bounds = expected.error_bounds(Precision::fast, false, true);
+    std::vector<float> first;
+    for (auto& backend : backends) {
+      SCOPED_TRACE(test::case_name(c) + ", " + backend->isa());
+      OpRun run(*backend, c, kSeed);
+      run.run();
+      EXPECT_EQ(differences(run.output(), expected.output(), bounds), "");
+      EXPECT_TRUE(run.guards_hold());
+      num_other += !same_bits(run.output(), plain.output());
+      if (first.empty()) first.assign(run.output().begin(), run.output().end());
+      EXPECT_TRUE(same_bits(run.output(), first)) << "not the bits of the emulation";
+    }
+  }
+  EXPECT_GT(num_cases, 5);
+  EXPECT_GT(num_other, 5);  // it is another arithmetic
+}
+
+class attention_in_company : public testing::TestWithParam<bool> {};
+
+TEST_P(attention_in_company, has_the_same_bits_in_chunks_and_in_any_company) {
+  const bool row_invariant = GetParam();
   for (KvDType kv : {KvDType::bf16, KvDType::f32, KvDType::fp8, KvDType::int8, KvDType::int4}) {
     for (int32_t window : {0, 20, 1100}) {
       OpCase c{.op = Op::attention, .num_heads = 6, .num_kv_heads = 2, .head_dim = 36, .sliding_window = window, .kv = kv};
       c.sequences = {{0, 100, 100}, {1, 1333, 333}, {2, 64, 64}};
-      auto backend = make_backend("auto", Precision::fast, 3);
+      auto backend = make_backend("auto", Precision::fast, 3, row_invariant);
       OpRun all(*backend, c, kSeed);
       all.run();
       const size_t width = 6 * 36;
       for (int threads : {1, 2, 3}) {
-        auto other = make_backend("auto", Precision::fast, threads);
+        auto other = make_backend("auto", Precision::fast, threads, row_invariant);
         for (int32_t rows : {1, 2, 17, 33, 64}) {
           for (int32_t id : {0, 1, 2}) {
             const test::SequenceCase& whole = c.sequences[static_cast<size_t>(id)];
@@ -198,6 +237,9 @@ TEST(ops_batches, attention_has_the_same_bits_in_chunks_and_in_any_company) {
     }
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(arithmetic, attention_in_company, testing::Bool(),
+                         [](const auto& test) { return test.param ? "row_invariant" : "fast"; });
 
 TEST(ops_batches, any_number_of_threads_gives_the_same_bits) {
   auto one = make_backend("auto", Precision::fast, 1), two = make_backend("auto", Precision::fast, 2),

@@ -180,6 +180,8 @@ using namespace simd_emulated_amx;
 #include "backend/cpu/panel.inl"
 namespace dots {
 #include "backend/cpu/panel_dot.inl"
+#include "backend/cpu/attention.inl"
+#include "backend/cpu/attention_bf16.inl"
 constexpr PanelKernels kPanels = {1, kNoPanels, false, round_run, float_panel, int_panel, multiply, peak_bf16, nullptr};
 }  // namespace dots
 #include "backend/cpu/panel_amx.inl"
@@ -192,9 +194,16 @@ CpuKernels with_panels(const char* name, const PanelKernels& panels) {
   return kernels;
 }
 
+CpuKernels with_bf16() {
+  CpuKernels kernels = with_panels("avx512_bf16 (emulated)", dots::kPanels);
+  kernels.attend_block = dots::attend_block_bf16;
+  kernels.attends_in_bf16 = true;
+  return kernels;
+}
+
 }  // namespace
 
-const CpuKernels kEmulatedBf16Kernels = with_panels("avx512_bf16 (emulated)", dots::kPanels);
+const CpuKernels kEmulatedBf16Kernels = with_bf16();
 const CpuKernels kEmulatedAmxKernels = with_panels("amx (emulated)", kPanels);
 
 }  // namespace bise

@@ -118,7 +118,8 @@ class OpRun {
   // For each output: how far a right result may lie from this backend's, which computes in double
   // and rounds once. Integer formats at Precision::fast: half a step of the 8-bit inputs is added,
   // unless `exact_inputs` says that the inputs went through quantized_and_back() before.
-  std::vector<double> error_bounds(Precision precision, bool exact_inputs = false);
+  // `attends_in_bf16`: queries and weights of values are rounded to BF16.
+  std::vector<double> error_bounds(Precision precision, bool exact_inputs = false, bool attends_in_bf16 = false);
 
  private:
   void make_attention(uint64_t seed);

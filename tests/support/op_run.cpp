@@ -306,7 +306,7 @@ std::vector<double> OpRun::activation_bounds() {
   return bounds;
 }
 
-std::vector<double> OpRun::error_bounds(Precision precision, bool exact_inputs) {
+std::vector<double> OpRun::error_bounds(Precision precision, bool exact_inputs, bool attends_in_bf16) {
   const OpCase& c = case_;
   const double columns = static_cast<double>(c.columns), dim = c.head_dim;
   std::vector<double> bounds(output().size());
@@ -342,6 +342,10 @@ std::vector<double> OpRun::error_bounds(Precision precision, bool exact_inputs) 
         const double steps = std::min(32767.0, std::floor(2147483647.0 / (codes * padded)));
         score += 0.51 / steps * q_largest * std::sqrt(dim) * (c.kv == KvDType::int4 ? std::sqrt(dim) : std::sqrt(dim));
         weights += 32 * 0.51 / 32767.0 * (c.kv == KvDType::int4 ? std::sqrt(dim) : 1.0);
+      }
+      if (attends_in_bf16) {  // every element of a query, and every weight of a value, rounded by half a unit at most
+        score += 0x1p-8 * q_largest;
+        weights += 0x1p-8;
       }
       bounds.assign(bounds.size(), 2.0 * score + weights);
       return bounds;

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "backend/cpu/kv_codes.h"
+#include "base/float_types.h"
 
 namespace bise {
 namespace {
@@ -98,6 +99,9 @@ class BlockAttention {
   }
 
  private:
+  bool in_bf16() const {
+    return kernels_.attends_in_bf16 && (cache_.type == KernelKv::bf16 || cache_.type == KernelKv::fp8);
+  }
   size_t at(int32_t query, int32_t width) const { return static_cast<size_t>(query) * static_cast<size_t>(width); }
 
   void prepare(const Queries& queries) {
@@ -112,10 +116,12 @@ class BlockAttention {
     s_.tile.resize(tile);
     s_.wide.resize(tile);
     const bool integer = kv_is_integer(cache_.type);
-    if (integer) {
+    if (integer || in_bf16()) {
       s_.q_codes.assign(n * wide, 0);
-      s_.q_scales.resize(n);
       s_.p_codes.resize(n * kKvTokens);
+    }
+    if (integer) {
+      s_.q_scales.resize(n);
       s_.p_scales.resize(n);
     }
     const float scale = queries.scale * 1.44269504088896341f;  // scores in powers of two
@@ -124,6 +130,9 @@ class BlockAttention {
       float* q = &s_.q[at(i, padded_)];
       for (int32_t d = 0; d < cache_.head_dim; ++d) q[d] = from[d] * scale;
       if (cache_.type == KernelKv::int4) rotate_head({q, static_cast<size_t>(cache_.head_dim)});
+      if (in_bf16()) {
+        std::transform(q, q + padded_, &s_.q_codes[at(i, padded_)], [](float x) { return static_cast<int16_t>(f32_to_bf16(x)); });
+      }
       if (integer) quantize_query(q, &s_.q_codes[at(i, padded_)], &s_.q_scales[static_cast<size_t>(i)]);
     }
   }
@@ -189,10 +198,12 @@ class BlockAttention {
     a.corrections = s_.corrections.data();
     a.tile = s_.tile.data();
     a.wide = s_.wide.data();
-    if (kv_is_integer(cache_.type)) {
+    if (kv_is_integer(cache_.type) || in_bf16()) {
       a.q_codes = &s_.q_codes[at(query, padded_)];
-      a.q_scales = &s_.q_scales[static_cast<size_t>(query)];
       a.p_codes = s_.p_codes.data();
+    }
+    if (kv_is_integer(cache_.type)) {
+      a.q_scales = &s_.q_scales[static_cast<size_t>(query)];
       a.p_scales = s_.p_scales.data();
     }
     kernels_.attend_block(a);

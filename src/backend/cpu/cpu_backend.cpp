@@ -467,7 +467,10 @@ Result<std::unique_ptr<Backend>> create_cpu_backend(const BackendOptions& option
   }
 #if defined(__x86_64__)
   if (level == IsaLevel::amx) return create_cpu_backend_with(kAmxKernels, options);
-  if (level == IsaLevel::avx512_bf16) return create_cpu_backend_with(kAvx512Bf16Kernels, options);
+  // The bits of other processors, or no rounding that is not asked for.
+  const bool plain = options.row_invariant || options.precision == Precision::reference;
+  if (level == IsaLevel::avx512_bf16 && !plain) return create_cpu_backend_with(kAvx512Bf16Kernels, options);
+  if (level == IsaLevel::avx512_bf16) return create_cpu_backend_with(kAvx512Kernels, options);
   if (level == IsaLevel::avx512) return create_cpu_backend_with(kAvx512Kernels, options);
   if (level == IsaLevel::avx2) return create_cpu_backend_with(kAvx2Kernels, options);
 #endif

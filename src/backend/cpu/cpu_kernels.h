@@ -40,14 +40,14 @@ struct AttendBlock {
   int32_t first, end;        // 0 <= first < end <= 32
   int32_t num_queries;
   const float* q;            // [num_queries][padded], times the scale of the scores and log2(e); not read by integer types
-  const int16_t* q_codes;    // integer types: the same in 16 bits, so small that a product fits 32
+  const int16_t* q_codes;    // integer types: the same in 16 bits, so small that a product fits 32; attends_in_bf16: in BF16
   const float* q_scales;     // [num_queries]
   float* out;                // [num_queries][padded], running sum of 2^(s - max) v
   float* max;                // [num_queries], of the scores so far; -3e38 before the first
   float* sums;               // [num_queries][16]: of 2^(s - max), in lanes
   float* scores;             // scratch: [num_queries][32]
   float* corrections;        // scratch: [num_queries rounded up to 16]
-  int16_t* p_codes;          // scratch of integer types: [num_queries][32]
+  int16_t* p_codes;          // scratch of integer types and of attends_in_bf16: [num_queries][32]
   float* p_scales;           // scratch of integer types: [num_queries]
   float* tile;               // scratch: [max(padded, 32)][16]
   int16_t* wide;             // scratch: as many
@@ -82,7 +82,10 @@ struct CpuKernels {
   double (*peak)(PeakUnit unit, int64_t steps, float* sink);
   // Products of several rows in BF16; null where there are none.
   const PanelKernels* panels = nullptr;
+  // attend_block takes queries in BF16 for keys and values in BF16 and E4M3.
+  bool attends_in_bf16 = false;
 };
+void attend_in_bf16(const AttendBlock& args);  // isa_avx512_bf16.cpp
 
 // Each is defined by its isa_*.cpp.
 extern const CpuKernels kScalarKernels;

@@ -32,11 +32,17 @@ constexpr CpuKernels with_panels(const char* name, const PanelKernels& panels) {
   table.panels = &panels;
   return table;
 }
+constexpr CpuKernels with_bf16() {
+  CpuKernels table = with_panels("avx512_bf16", kBf16Panels);
+  table.attend_block = attend_in_bf16;
+  table.attends_in_bf16 = true;
+  return table;
+}
 
 }  // namespace
 
 const CpuKernels kAvx512Kernels = kTable;
-const CpuKernels kAvx512Bf16Kernels = with_panels("avx512_bf16", kBf16Panels);
+const CpuKernels kAvx512Bf16Kernels = with_bf16();
 const CpuKernels kAmxKernels = with_panels("amx", kAmxPanels);
 
 }  // namespace bise

@@ -1,0 +1,80 @@
+// Attention over keys and values in BF16 or E4M3, which is BF16 exactly, by AVX512-BF16's dot product: queries and the
+// weights of the values are rounded to BF16 once, sums are float32. Included by isa_avx512_bf16.cpp behind attention.inl.
+//
+// Tiles have the order of pairs already (kv_layout.h). A block of which a query sees a part multiplies its values in float32:
+// what stands beside them may be anything, and nothing times anything is not nothing.
+
+constexpr bool is_of_bf16(KernelKv type) { return type == KernelKv::bf16 || type == KernelKv::fp8; }
+
+// All `steps` of a tile as pairs.
+inline const uint16_t* pair_steps(const AttendBlock& a, const uint8_t* tile, int32_t steps) {
+  if (a.type == KernelKv::bf16) return reinterpret_cast<const uint16_t*>(tile);
+  for (int32_t k = 0; k < steps; k += 2) words_from_e4m3(tile + k * kKvLanes, a.wide + k * kKvLanes);
+  return reinterpret_cast<const uint16_t*>(a.wide);
+}
+
+// sums[q] += all steps of a tile times x[q][step]. Memory has room for some twenty requests at a time: those for `ahead`, of as
+// many bytes a step as the tile has in the cache, go out between the products.
+template <int kQueries>
+inline void add_pair_steps(const uint16_t* tile, int32_t steps, const int16_t* x, int64_t stride, const uint8_t* ahead,
+                           int64_t step_bytes, F* sums) {
+  F s[kQueries];
+  for (int q = 0; q < kQueries; ++q) s[q] = sums[q];
+  for (int32_t k = 0; k < steps; k += 2) {
+    __builtin_prefetch(ahead + k * step_bytes);
+    for (int q = 0; q < kQueries; ++q) {
+      s[q] = f_dot_bf16(s[q], tile + k * kKvLanes, reinterpret_cast<const uint16_t*>(x + q * stride + k));
+    }
+  }
+  for (int q = 0; q < kQueries; ++q) sums[q] = s[q];
+}
+
+inline void score_keys_bf16(const AttendBlock& a) {
+  const int32_t padded = kv_padded(a.head_dim);
+  const int64_t tile_bytes = kv_tile_bytes(a.type, padded);
+  for (int32_t first = 0; first < kKvTokens; first += kKvLanes) {
+    if (first >= a.end || first + kKvLanes <= a.first) continue;
+    const uint8_t* tile = a.k + first / kKvLanes * tile_bytes;
+    const uint8_t* next = a.next_k + first / kKvLanes * tile_bytes;
+    const F scales = kv_has_scales(a.type) ? token_scales(a, a.k, first) : f_set1(1.0f);
+    const uint16_t* steps = pair_steps(a, tile, padded);
+    in_query_groups<kQueriesAtOnce>(a.num_queries, [&]<int kQueries>(int32_t q) {
+      F sums[kQueries];
+      for (int i = 0; i < kQueries; ++i) sums[i] = f_set1(0.0f);
+      add_pair_steps<kQueries>(steps, padded, a.q_codes + q * padded, padded, q == 0 ? next : tile, tile_bytes / padded, sums);
+      for (int i = 0; i < kQueries; ++i) {
+        f_store(a.scores + (q + i) * kKvTokens + first, kv_has_scales(a.type) ? f_mul(sums[i], scales) : sums[i]);
+      }
+    });
+  }
+}
+
+inline void add_values_bf16(const AttendBlock& a) {
+  const int32_t padded = kv_padded(a.head_dim);
+  const int64_t tile_bytes = kv_tile_bytes(a.type, kKvTokens);
+  for (int32_t q = 0; q < a.num_queries; ++q) {
+    const float* p = a.scores + q * kKvTokens;
+    f_store_two_bf16(reinterpret_cast<uint16_t*>(a.p_codes + q * kKvTokens), f_load(p), f_load(p + 16));
+  }
+  for (int32_t at = 0; at < padded; at += kKvLanes) {
+    const uint8_t* tile = a.v + at / kKvLanes * tile_bytes;
+    const uint8_t* next = a.next_v + at / kKvLanes * tile_bytes;
+    const uint16_t* steps = pair_steps(a, tile, kKvTokens);
+    float* out = a.out + at;
+    in_query_groups<kQueriesAtOnce>(a.num_queries, [&]<int kQueries>(int32_t q) {
+      F sums[kQueries];
+      for (int i = 0; i < kQueries; ++i) sums[i] = f_mul(f_load(out + (q + i) * padded), f_set1(a.corrections[q + i]));
+      add_pair_steps<kQueries>(steps, kKvTokens, a.p_codes + q * kKvTokens, kKvTokens, q == 0 ? next : tile,
+                               tile_bytes / kKvTokens, sums);
+      for (int i = 0; i < kQueries; ++i) f_store(out + (q + i) * padded, sums[i]);
+    });
+  }
+}
+
+void attend_block_bf16(const AttendBlock& a) {
+  if (!is_of_bf16(a.type)) return attend_block(a);
+  score_keys_bf16(a);
+  soften_scores(a);
+  if (a.first > 0 || a.end < kKvTokens) add_values(a);
+  else add_values_bf16(a);
+}
