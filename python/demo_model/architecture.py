@@ -39,3 +39,19 @@ def build(seed=0):
     model = Mistral3ForConditionalGeneration(Mistral3Config(**config))
     copying_start(model, seed)
     return model
+
+
+def load(model, folder):
+    """Weights of a published folder (Hugging Face layout, BF16 or FP8 with a scale per tensor) into a model of `build`."""
+    import torch
+    from safetensors.torch import load_file
+    stored = load_file(f"{folder}/model.safetensors")
+    weights = {}
+    for name, w in stored.items():
+        if name.endswith(("_scale_inv", "activation_scale")):
+            continue
+        scale = stored.get(name.removesuffix(".weight") + ".weight_scale_inv")
+        weights[name] = w.to(torch.float32) * (1 if scale is None else scale.float())
+    left = model.load_state_dict(weights, strict=False)
+    if left.unexpected_keys or set(left.missing_keys) - {"lm_head.weight"}:
+        raise ValueError(f"{folder} is not this model: {left}")

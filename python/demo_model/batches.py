@@ -4,6 +4,7 @@ import random
 import torch
 
 import cases
+import marks
 
 PAD = 11
 # How often each task is drawn (all but recall_*k, which `Curriculum` adds later).
@@ -16,11 +17,12 @@ SLOW = ("recall_8k", "recall_16k")   # not in the progress table: minutes each
 class Sample:
     """One rendered case; `weights[i]` is the weight of predicting token i."""
 
-    def __init__(self, case, renderer, jump=None):
+    def __init__(self, case, renderer, jump=None, words=None):
         self.task = case.task
         self.ids, self.learnt, self.images = renderer.whole(case)
         self.weights = turn_weights(self.learnt)
         self.positions = jumped(len(self.ids), jump) if jump else list(range(len(self.ids)))
+        self.marks = marks.targets(words, case.marks, self.images) if words and self.images else None
 
 
 def turn_weights(learnt):
@@ -51,7 +53,7 @@ def jumped(length, rng, most=15000):
     return out
 
 
-def samples_of_step(seed, step, shares, budget, renderer, tasks):
+def samples_of_step(seed, step, shares, budget, renderer, tasks, words=None):
     """Samples with about `budget` tokens together."""
     rng = random.Random(f"{seed}/step/{step}")
     names, weights = list(shares), list(shares.values())
@@ -60,7 +62,7 @@ def samples_of_step(seed, step, shares, budget, renderer, tasks):
         task = rng.choices(names, weights)[0]
         case = cases.make(task, f"{seed}/{step}", index, tasks)
         jump = rng if task.startswith(("recall", "refuse")) and rng.random() < 0.3 else None
-        sample = Sample(case, renderer, jump)
+        sample = Sample(case, renderer, jump, words)
         if tokens and tokens + len(sample.ids) > budget * 1.5:   # a long document would blow up a started step
             index += 1
             continue
@@ -104,8 +106,9 @@ def image_features(model, images, most_patches=512):
     return out
 
 
-def forward(model, batch):
-    """(logits, targets, weights, owner) at the learnt places of all samples; owner is the sample's number in the batch."""
+def forward(model, batch, words=None):
+    """(logits, targets, weights, owner) at the learnt places of all samples; owner is the sample's number in the batch. With `words` also
+    the two losses of image tokens (marks.py), a sum each, or none where there is no picture."""
     longest = max(len(s.ids) for s in batch)
     ids = torch.full((len(batch), longest), PAD)
     positions = torch.zeros(len(batch), longest, dtype=torch.long)
@@ -117,8 +120,12 @@ def forward(model, batch):
     embeds = model.get_input_embeddings()(ids)
     images = [i for s in batch for i in s.images]
     if images:
-        rows = torch.cat(image_features(model, images))
+        rows = torch.cat(image_features(model, images)).to(embeds.dtype)
         embeds = embeds.masked_scatter((ids == 10).unsqueeze(-1), rows)
+    marked, read = [s.marks for s in batch if s.images] if words else [], []
+    if marked:
+        layer = model.model.language_model.layers[marks.READ_LAYER]
+        hook = layer.register_forward_hook(lambda _m, _i, out: read.append(out[0] if isinstance(out, tuple) else out))
     # A mask of ones (padding is on the right, after all that counts): causal attention without a mask tensor, and jumps in
     # the positions are not taken for packed sequences.
     hidden = model.model.language_model(inputs_embeds=embeds, position_ids=positions, attention_mask=torch.ones_like(ids),
@@ -126,4 +133,11 @@ def forward(model, batch):
     place = weights[:, 1:] > 0
     logits = model.lm_head(hidden[:, :-1][place])
     owner = torch.arange(len(batch)).unsqueeze(1).expand_as(place)[place]
-    return logits, ids[:, 1:][place], weights[:, 1:][place], owner
+    answers = logits, ids[:, 1:][place], weights[:, 1:][place], owner
+    if not words:
+        return answers
+    if not marked:
+        return *answers, []
+    hook.remove()
+    looks, places = (torch.cat(t) for t in zip(*marked))
+    return *answers, [marks.loss(model, words, rows, looks), marks.loss(model, words, read[0][ids == 10], places)]

@@ -26,6 +26,7 @@ class Case:
     reasoning: str = ""             # what stands in [THINK] under effort high; not judged
     tool_calls: list = field(default_factory=list)   # [{"name", "arguments": {...}}]
     judge: str = "text"
+    marks: list = field(default_factory=list)   # of each picture: {"size": [w, h], "marks": [[left, top, right, bottom, words]]}
 
     def answer(self):
         """The answer as an assistant message of the same wire form."""

@@ -111,6 +111,20 @@ class Generator(unittest.TestCase):
                     self.assertEqual(len(pixels), height * (3 * width + 1))
                     self.assertGreater(len(set(pixels[i:i + 3] for i in range(1, 3 * width, 3))) + len(set(pixels)), 2)
 
+    def test_marks_lie_in_their_pictures_and_say_what_is_asked_for(self):
+        for task in ("picture", "picture_digits", "picture_two"):
+            for case in some(task, 60):
+                told = " ".join(words for picture in case.marks for *_, words in picture["marks"])
+                for picture in case.marks:
+                    width, height = picture["size"]
+                    self.assertTrue(picture["marks"])
+                    for left, top, right, bottom, _ in picture["marks"]:
+                        self.assertTrue(0 <= left < right <= width and 0 <= top < bottom <= height, case)
+                if task == "picture_digits" and case.content.isdigit():
+                    self.assertEqual("".join(words[-1] for *_, words in case.marks[0]["marks"]), case.content)
+                if last_user_text(case).startswith("Describe the picture"):
+                    self.assertEqual(case.content.replace(",", ""), told)
+
     def test_held_out_cases_are_not_among_those_of_training(self):
         from evaluate import HELD_OUT_SEED
         for task in ("sum_think", "tool_call", "picture"):

@@ -2,7 +2,7 @@
 
 Muon takes the momentum of the gradient and replaces it by the nearest orthogonal matrix: all directions of a matrix move
 equally, so it learns from fewer tokens than Adam, but a matrix that already does something forgets it within 50 steps. What
-copies from the start (copying_start.py) is therefore Adam's, with a small rate of its own. Float32 throughout:
+copies from the start (copying_start.py) is therefore Adam's, with a small rate of its own. Float32 where not asked otherwise:
 processors without bfloat16 instructions are several times slower in it.
 """
 import torch
@@ -19,7 +19,8 @@ def orthogonal(g, steps=5):
 
 
 class Optimizer:
-    def __init__(self, model, weight_decay=0.01):
+    def __init__(self, model, weight_decay=0.01, bfloat16=False):
+        self.bfloat16 = bfloat16   # of Muon's iteration
         self.matrices, self.others, self.copying = [], [], []
         for name, p in model.named_parameters():
             if not p.requires_grad:
@@ -50,8 +51,8 @@ class Optimizer:
                 m = self.momentum[id(p)].lerp_(p.grad, 1 - beta)
                 update = p.grad.lerp(m, beta)
                 stack.append(update if p.shape[0] <= p.shape[1] else update.mT)
-            for p, u in zip(params, orthogonal(torch.stack(stack))):
-                u = u if p.shape[0] <= p.shape[1] else u.mT
+            for p, u in zip(params, orthogonal(torch.stack(stack).to(torch.bfloat16 if self.bfloat16 else torch.float32))):
+                u = (u if p.shape[0] <= p.shape[1] else u.mT).to(p.dtype)
                 p.mul_(1 - muon_rate * self.weight_decay)
                 p.add_(u, alpha=-muon_rate * 0.2 * max(p.shape) ** 0.5)
         for p in self.matrices + self.others + self.copying:

@@ -16,7 +16,7 @@ DIGITS = ["01110 10001 10011 10101 11001 10001 01110", "00100 01100 00100 00100 
 
 class Canvas:
     def __init__(self, width, height, background="white"):
-        self.width, self.height = width, height
+        self.width, self.height, self.marks = width, height, []
         self.rows = [bytearray(bytes(RGB[background]) * width) for _ in range(height)]
 
     def span(self, y, left, right, colour):

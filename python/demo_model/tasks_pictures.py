@@ -31,9 +31,12 @@ def scene(random, most=4):
         x, y, size = index % columns, index // columns, random.choice(("small", "large"))
         radius = random.randint(9, 11) if size == "small" else random.randint(18, 21)
         slack = max(0, cell // 2 - radius - 6)
-        canvas.shape(name, colour, x * cell + cell // 2 + random.randint(-slack, slack) // 2 - cut // 2,
-                     y * cell + cell // 2 + random.randint(-slack, slack) // 2 - cut // 2, radius)
-        shapes.append({"shape": name, "colour": colour, "size": size, "place": place(columns, rows, x, y), "x": x, "y": y})
+        left = x * cell + cell // 2 + random.randint(-slack, slack) // 2 - cut // 2 - radius
+        top = y * cell + cell // 2 + random.randint(-slack, slack) // 2 - cut // 2 - radius
+        canvas.shape(name, colour, left + radius, top + radius, radius)
+        where = place(columns, rows, x, y)
+        canvas.marks.append([left, top, left + 2 * radius, top + 2 * radius, f"{size} {colour} {name} {where}"])
+        shapes.append({"shape": name, "colour": colour, "size": size, "place": where, "x": x, "y": y})
     return canvas, shapes
 
 
@@ -102,7 +105,8 @@ def conversation(random, pictures, turns):
         messages.append(user(content))
         if i + 1 < len(turns):
             messages.append(assistant(answer, reasoning))
-    return Case("", request(messages, effort), turns[-1][1], reasoning)
+    marks = [{"size": [p.width, p.height], "marks": p.marks} for p in pictures]
+    return Case("", request(messages, effort), turns[-1][1], reasoning, marks=marks)
 
 
 def shapes(random):
@@ -114,16 +118,18 @@ def shapes(random):
 
 
 def digits(random):
-    """One to four digits, in a row on a fitting canvas."""
+    """One to four digits, in a row on a fitting canvas; no closer than image tokens are."""
     count, scale = random.choice((1, 2, 2, 3, 3, 4)), random.choice((4, 5, 6))
-    width, height = UNIT * -(-(count * 6 * scale + 8) // UNIT), UNIT * 2
+    step = max(UNIT, 6 * scale)
+    width, height = UNIT * -(-(count * step + 8) // UNIT), UNIT * 2
     canvas = Canvas(width, height, random.choice(("white", "gray", "yellow")))
     colour = random.choice(("black", "blue", "red"))
     value = [random.randrange(10) for _ in range(count)]
-    left = random.randint(3, max(3, width - count * 6 * scale - 1))
+    left = random.randint(3, max(3, width - count * step - 1))
     top = random.randint(2, height - 7 * scale - 2)
     for i, digit in enumerate(value):
-        canvas.digit(digit, colour, left + i * 6 * scale, top, scale)
+        canvas.digit(digit, colour, left + i * step, top, scale)
+        canvas.marks.append([left + i * step, top, left + i * step + 5 * scale, top + 7 * scale, f"{colour} {digit}"])
     turns = [(random.choice(("What number is written here?", "Read the number.", "Which number do you see?")), "".join(map(str, value)))]
     if random.random() < 0.4:
         turns.insert(random.randint(0, 1), ("What colour are the digits?", colour))

@@ -10,6 +10,7 @@ import argparse
 import collections
 import json
 import os
+import random
 import signal
 import time
 
@@ -18,6 +19,7 @@ import torch
 import architecture
 import batches
 import cases
+import marks
 import vocabulary
 from optimizer import Optimizer
 from render import Renderer
@@ -33,6 +35,7 @@ def options():
     p.add_argument("--until-step", type=int, default=1 << 60)
     p.add_argument("--threads", type=int, default=1, help="of this process, within its products")
     p.add_argument("--workers", type=int, default=1, help="processes that share a step")
+    p.add_argument("--bfloat16", action="store_true", help="products in bfloat16: for processors that have it")
     p.add_argument("--budget", type=int, default=3000, help="tokens of a step")
     p.add_argument("--micro", type=int, default=800, help="padded tokens of one pass: few, so that samples of like length are together")
     p.add_argument("--muon-rate", type=float, default=2.5e-3, help="of the matrices in the layers")
@@ -41,6 +44,9 @@ def options():
     p.add_argument("--warm-up", type=int, default=100, help="steps")
     p.add_argument("--decay-from", type=int, default=1 << 60, help="step from which the rates fall to a tenth at --until-step")
     p.add_argument("--average", type=float, default=0.998, help="decay of the running average of weights")
+    p.add_argument("--marks", type=float, default=0.05, help="weight of what stands in an image token (marks.py)")
+    p.add_argument("--weights", help="a model folder (bf16 or fp8) whose weights are the start, where there is no checkpoint yet")
+    p.add_argument("--tower-steps", type=int, default=0, help="steps of the tower alone before going on, on what stands in each image token")
     p.add_argument("--shares", default="", help="task=share,... instead of the built-in ones")
     p.add_argument("--long-from", type=int, default=1 << 60, help="step from which long documents are drawn too")
     p.add_argument("--checkpoint-minutes", type=float, default=10)
@@ -92,17 +98,20 @@ def exact(model, renderer, tasks, names, count, micro=4096):
 class Run:
     """Weights, their average, the optimizer, and how far we are."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, weights=None, bfloat16=False):
         self.directory, self.step, self.tokens, self.seconds = directory, 0, 0, 0.0
         os.makedirs(directory, exist_ok=True)
         if not os.path.exists(f"{directory}/tekken.json"):
             vocabulary.write(f"{directory}/tekken.json")
         self.model = architecture.build()
         self.average = architecture.build()
-        self.optimizer = Optimizer(self.model)
+        self.optimizer = Optimizer(self.model, bfloat16=bfloat16)
         self.path = f"{directory}/checkpoint.pt"
         if os.path.exists(self.path):
             self.load()
+        elif weights:
+            for model in (self.model, self.average):
+                architecture.load(model, weights)
 
     def save(self):
         state = {"model": self.model.state_dict(), "average": self.average.state_dict(), "optimizer": self.optimizer.state_dict(),
@@ -130,12 +139,39 @@ class Run:
         print(json.dumps(row), flush=True)
 
 
+def train_tower(run, renderer, tasks, words, o, stop):
+    """The tower and the projector alone: each image token says what stands in it."""
+    sums = [0.0, 0.0]
+    torch.set_num_threads(max(o.threads, o.workers))
+    for step in range(o.tower_steps):
+        if stop:
+            break
+        rng = random.Random(f"{TRAIN_SEED}/tower/{run.step}/{step}")
+        made = [cases.make(rng.choice(("picture", "picture_digits", "picture_digits")), f"{TRAIN_SEED}/tower/{run.step}/{step}", i, tasks) for i in range(16)]
+        images = [renderer.prompt(c)[1] for c in made]
+        target = torch.cat([marks.targets(words, c.marks, i)[0] for c, i in zip(made, images)])
+        total, count = marks.loss(run.model, words, torch.cat(batches.image_features(run.model, [i for l in images for i in l])), target)
+        (total / count).backward()
+        torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
+        scale = min(1.0, (step + 1) / 50) * (1 - 0.9 * step / o.tower_steps)
+        run.optimizer.step(o.muon_rate * scale, o.adam_rate * scale, 0.0)
+        sums[0] += float(total.detach())
+        sums[1] += float(count)
+        if (step + 1) % 50 == 0:
+            run.log(tower=step + 1, loss=round(sums[0] / sums[1], 3))
+            sums = [0.0, 0.0]
+    torch.set_num_threads(o.threads)
+    for part in ("vision_tower", "multi_modal_projector"):
+        getattr(run.average.model, part).load_state_dict(getattr(run.model.model, part).state_dict())
+
+
 def main():
     o = options()
     torch.set_num_threads(o.threads)
     torch.set_flush_denormal(True)
-    run = Run(o.dir)
+    run = Run(o.dir, o.weights, o.bfloat16)
     renderer, tasks = Renderer(f"{o.dir}/tekken.json"), cases.registry()
+    words = marks.Words(renderer)
     run.log(started=True, parameters=sum(p.numel() for p in run.model.parameters()))
     start = saved = time.time()
     stop = []   # a signal ends the run after the step, with a checkpoint
@@ -143,18 +179,22 @@ def main():
         signal.signal(number, lambda *_: stop.append(1))
     losses = collections.defaultdict(lambda: [0.0, 0])
     run.model.train()
-    workers = Workers(run.model, o.workers, o.micro)
+    workers = Workers(run.model, o.workers, o.micro, words, o.marks, o.bfloat16)
+    if o.tower_steps:
+        train_tower(run, renderer, tasks, words, o, stop)
     while not stop and run.step < o.until_step and time.time() - start < o.hours * 3600:
         began = time.time()
         shares = shares_at(run.step, o)
-        samples = batches.samples_of_step(TRAIN_SEED, run.step, shares, o.budget, renderer, tasks)
+        samples = batches.samples_of_step(TRAIN_SEED, run.step, shares, o.budget, renderer, tasks, words)
         for task, (total, count) in workers.train_step(samples).items():
             losses[task][0] += total
             losses[task][1] += count
         torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
         scale = rate(run.step, o)
+        torch.set_num_threads(max(o.threads, o.workers))   # the other processes wait
         run.optimizer.step(o.muon_rate * scale, o.adam_rate * scale, o.copying_rate * scale)
         run.update_average(o.average)
+        torch.set_num_threads(o.threads)
         run.step += 1
         run.tokens += sum(len(s.ids) for s in samples)
         run.seconds += time.time() - began

@@ -12,6 +12,7 @@ import torch
 import architecture
 import batches
 import cases
+import marks
 import optimizer
 import render
 import vocabulary
@@ -20,6 +21,7 @@ import workers
 FOLDER = tempfile.mkdtemp()
 vocabulary.write(f"{FOLDER}/tekken.json")
 RENDERER, TASKS = render.Renderer(f"{FOLDER}/tekken.json"), cases.registry()
+WORDS = marks.Words(RENDERER)
 
 
 def some(count=6):
@@ -90,7 +92,53 @@ class Batching(unittest.TestCase):
                 torch.testing.assert_close(together[owner == n], alone, atol=1e-10, rtol=1e-9)
 
 
+class Marks(unittest.TestCase):
+    def test_a_token_is_told_the_words_of_what_is_drawn_in_it(self):
+        size, image = [84, 56], torch.zeros(3, 56, 84)
+        picture = {"size": size, "marks": [[2, 2, 40, 24, "small red circle top left"], [57, 29, 83, 55, "large blue square bottom right"]]}
+        looks, places = marks.targets(WORDS, [picture], [image])
+        def named(row):
+            return {name for name, rank in WORDS.rank.items() if row[rank] > 0} or {"nothing"}
+        self.assertEqual([named(r) for r in looks], [{"small", "red", "circle"}] * 2 + [{"nothing"}] * 3 + [{"large", "blue", "square"}])
+        self.assertEqual(named(places[5]), {"large", "blue", "square", "bottom", "right"})
+        torch.testing.assert_close(looks.sum(1), torch.ones(6))
+
+    def test_each_digit_has_one_token_and_its_number_in_the_row(self):
+        for i in range(60):
+            case = cases.make("picture_digits", 5, i, TASKS)
+            _, images = RENDERER.prompt(case)
+            _, places = marks.targets(WORDS, case.marks, images)
+            for name, digit in zip(("first", "second", "third", "fourth"), case.marks[0]["marks"]):
+                found = places[places[:, WORDS.rank[name]] > 0]
+                self.assertEqual(len(found), 1)
+                self.assertGreater(float(found[0, WORDS.rank[digit[-1][-1]]]), 0)
+
+    def test_the_loss_is_zero_for_the_right_distribution_and_reaches_the_tower_alone(self):
+        model = architecture.build()
+        case = cases.make("picture", 6, 0, TASKS)
+        _, images = RENDERER.prompt(case)
+        target, _ = marks.targets(WORDS, case.marks, images)
+        total, count = marks.loss(model, WORDS, torch.cat(batches.image_features(model, images)), target)
+        self.assertGreater(float(total), 0)
+        self.assertGreater(float(count), 0)
+        total.backward()
+        moved = {n.split(".")[1] for n, p in model.named_parameters() if p.grad is not None and float(p.grad.abs().sum()) > 0}
+        self.assertEqual(moved, {"vision_tower", "multi_modal_projector"})
+
+
 class Start(unittest.TestCase):
+    def test_published_weights_are_read_back(self):
+        folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../models/demo")
+        model = architecture.build()
+        architecture.load(model, folder)
+        from safetensors.torch import load_file
+        stored = load_file(f"{folder}/model.safetensors")
+        name = "model.language_model.layers.1.mlp.up_proj.weight"
+        found = dict(model.named_parameters())[name]
+        torch.testing.assert_close(found.detach(), stored[name].float() * stored[name.replace(".weight", ".weight_scale_inv")].float()
+                                   if name.replace(".weight", ".weight_scale_inv") in stored else stored[name].float())
+        self.assertGreater(float(found.detach().abs().max()), 1e-3)
+
     def test_a_fresh_model_repeats_a_list_of_words_it_has_read(self):
         import architecture
         model = architecture.build().eval()
@@ -115,13 +163,13 @@ class Training(unittest.TestCase):
         self.assertLess(float(values.max()), 1.3)
 
     def test_two_processes_give_the_gradients_of_one(self):
-        samples = [s for s in (batches.Sample(c, RENDERER) for c in some(1)) if len(s.ids) < 600]
+        samples = [s for s in (batches.Sample(c, RENDERER, None, WORDS) for c in some(1)) if len(s.ids) < 600]
         without_pictures = [s for s in samples if not s.images]
         model = architecture.build(1)
-        both = workers.Workers(model, 2, 400)
+        both = workers.Workers(model, 2, 400, WORDS, 0.1, False)
         for step in (samples, without_pictures):   # the second leaves the tower without a gradient
             found = []
-            for w in (workers.Workers(model, 1, 400), both):
+            for w in (workers.Workers(model, 1, 400, WORDS, 0.1, False), both):
                 by_task = w.train_step(step)
                 found.append(({k: tuple(v) for k, v in by_task.items()}, [p.grad for p in model.parameters()]))
                 for p in model.parameters():

@@ -13,13 +13,30 @@ import architecture
 import batches
 
 
-def add_gradients(model, micro_batches, total):
-    """Adds the gradients of the mean loss over weights of sum `total`; returns {task: [sum of losses, places]}."""
+_attention = torch.nn.functional.scaled_dot_product_attention
+
+
+def _attention_in_float32(query, key, value, *args, **kwargs):
+    """Torch's own for processors is three times slower backwards in bfloat16."""
+    with torch.autocast("cpu", enabled=False):
+        return _attention(query.float(), key.float(), value.float(), *args, **kwargs)
+
+
+def add_gradients(model, micro_batches, total, words=None, share=0.0, bfloat16=False):
+    """Adds the gradients of the mean loss over weights of sum `total`; returns {task: [sum of losses, places]}. With `words` each
+    image token adds its two losses (marks.py) with weight `share`. `bfloat16`: products in that arithmetic, weights stay float32."""
     by_task = collections.defaultdict(lambda: [0.0, 0])
     for batch in micro_batches:
-        logits, targets, weights, owner = batches.forward(model, batch)
-        losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-        ((losses * weights).sum() / total).backward()
+        torch.nn.functional.scaled_dot_product_attention = _attention_in_float32 if bfloat16 else _attention
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            logits, targets, weights, owner, *marked = batches.forward(model, batch, words)
+        losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+        loss = (losses * weights).sum()
+        for name, (of_images, count) in zip(("looks", "places"), *marked):
+            loss = loss + share * of_images
+            by_task[name][0] += float(of_images.detach())
+            by_task[name][1] += float(count)
+        (loss / total).backward()
         losses = losses.detach()
         for n, s in enumerate(batch):
             mine = losses[owner == n]
@@ -39,7 +56,7 @@ def parts_of(micro_batches, count):
     return parts
 
 
-def _serve(pipe, weights, gradients, micro):
+def _serve(pipe, weights, gradients, micro, *more):
     for number in (signal.SIGTERM, signal.SIGINT):   # who started it ends it
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
@@ -50,7 +67,7 @@ def _serve(pipe, weights, gradients, micro):
     model.train()
     while (request := pipe.recv()) is not None:
         samples, part, count, total = request
-        by_task = add_gradients(model, parts_of(batches.micro_batches(samples, micro), count)[part], total)
+        by_task = add_gradients(model, parts_of(batches.micro_batches(samples, micro), count)[part], total, *more)
         has_gradient = [p.grad is not None for p in model.parameters()]   # none of the tower in a step without pictures
         for p, g in zip(model.parameters(), gradients):
             if p.grad is not None:
@@ -60,10 +77,10 @@ def _serve(pipe, weights, gradients, micro):
 
 
 class Workers:
-    """`count` processes in all, this one among them."""
+    """`count` processes in all, this one among them; `more` as in add_gradients."""
 
-    def __init__(self, model, count, micro):
-        self.model, self.count, self.micro, self.others = model, count, micro, []
+    def __init__(self, model, count, micro, *more):
+        self.model, self.count, self.micro, self.more, self.others = model, count, micro, more, []
         if count == 1:
             return
         model.share_memory()
@@ -72,7 +89,7 @@ class Workers:
         for _ in range(count - 1):
             gradients = [torch.zeros_like(p).share_memory_() for p in model.parameters()]
             here, there = context.Pipe()
-            process = context.Process(target=_serve, args=(there, weights, gradients, micro), daemon=True)
+            process = context.Process(target=_serve, args=(there, weights, gradients, micro, *more), daemon=True)
             process.start()
             there.close()
             self.others.append((process, here, gradients))
@@ -82,7 +99,7 @@ class Workers:
         total = sum(sum(s.weights) for s in samples)
         for part, (_, pipe, _) in enumerate(self.others, 1):
             pipe.send((samples, part, self.count, total))
-        by_task = add_gradients(self.model, parts_of(batches.micro_batches(samples, self.micro), self.count)[0], total)
+        by_task = add_gradients(self.model, parts_of(batches.micro_batches(samples, self.micro), self.count)[0], total, *self.more)
         for _, pipe, gradients in self.others:
             theirs, has_gradient = pipe.recv()
             for task, (loss, places) in theirs.items():
