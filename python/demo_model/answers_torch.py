@@ -13,12 +13,12 @@ import torch
 import batches
 import cases
 from evaluate import HELD_OUT_SEED
-from render import Renderer
+from render import EOS, Renderer
 
 
 @torch.no_grad()
 def greedy(model, ids, images, most):
-    """Token ids up to </s>, without it; one token at a time with a KV cache."""
+    """Token ids up to </s> and with it, as `bise probe generate` gives them; one token at a time with a KV cache."""
     ids = torch.tensor([ids])
     embeds = model.get_input_embeddings()(ids)
     if images:
@@ -27,9 +27,9 @@ def greedy(model, ids, images, most):
     out = []
     while len(out) < most:
         token = int(model.lm_head(state.last_hidden_state[:, -1]).argmax())
-        if token == 2:
-            break
         out.append(token)
+        if token == EOS:
+            break
         state = model.model.language_model(input_ids=torch.tensor([[token]]), past_key_values=state.past_key_values, use_cache=True)
     return out
 
