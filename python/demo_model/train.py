@@ -42,7 +42,7 @@ def options():
     p.add_argument("--copying-rate", type=float, default=2e-4, help="of the weights that copy from the start")
     p.add_argument("--adam-rate", type=float, default=1e-3)
     p.add_argument("--warm-up", type=int, default=100, help="steps")
-    p.add_argument("--decay-from", type=int, default=1 << 60, help="step from which the rates fall to a tenth at --until-step")
+    p.add_argument("--decay-from", type=int, default=1 << 60, help="step from which the rates fall to a twentieth at --until-step")
     p.add_argument("--average", type=float, default=0.998, help="decay of the running average of weights")
     p.add_argument("--marks", type=float, default=0.05, help="weight of what stands in an image token (marks.py)")
     p.add_argument("--weights", help="a model folder (bf16 or fp8) whose weights are the start, where there is no checkpoint yet")
@@ -141,13 +141,14 @@ class Run:
 
 def train_tower(run, renderer, tasks, words, o, stop):
     """The tower and the projector alone: each image token says what stands in it."""
-    sums = [0.0, 0.0]
+    sums, began = [0.0, 0.0], time.time()
     torch.set_num_threads(max(o.threads, o.workers))
     for step in range(o.tower_steps):
         if stop:
             break
         rng = random.Random(f"{TRAIN_SEED}/tower/{run.step}/{step}")
-        made = [cases.make(rng.choice(("picture", "picture_digits", "picture_digits")), f"{TRAIN_SEED}/tower/{run.step}/{step}", i, tasks) for i in range(16)]
+        names = rng.choices(("picture", "picture_digits"), (1, 2), k=16)
+        made = [cases.make(name, f"{TRAIN_SEED}/tower/{run.step}/{step}", i, tasks) for i, name in enumerate(names)]
         images = [renderer.prompt(c)[1] for c in made]
         target = torch.cat([marks.targets(words, c.marks, i)[0] for c, i in zip(made, images)])
         total, count = marks.loss(run.model, words, torch.cat(batches.image_features(run.model, [i for l in images for i in l])), target)
@@ -161,6 +162,7 @@ def train_tower(run, renderer, tasks, words, o, stop):
             run.log(tower=step + 1, loss=round(sums[0] / sums[1], 3))
             sums = [0.0, 0.0]
     torch.set_num_threads(o.threads)
+    run.seconds += time.time() - began
     for part in ("vision_tower", "multi_modal_projector"):
         getattr(run.average.model, part).load_state_dict(getattr(run.model.model, part).state_dict())
 
