@@ -228,8 +228,8 @@ void int_tile_few(const IntTile& layout, const uint8_t* tile, int64_t columns, c
   for (int t = 0; t < kTokens; ++t) f_store(out + t * kTileRows, sum[t]);
 }
 
-// One or two runs of four: the same, but the sums wait in `out`. Unpacking twice costs less than storing what was
-// unpacked.
+// Runs: the same, but the sums wait in `out`. Each run unpacks the codes again. For one or two runs of four that costs
+// less than storing what was unpacked; with the registers of AVX-512, for any number (kRunsOnly).
 template <IntCodes kCodes, BlockScales kScales, bool kCentred>
 void int_tile_runs(const IntTile& layout, const uint8_t* tile, int64_t columns, const uint8_t* x, int num_tokens,
                    float* out) {
@@ -237,10 +237,16 @@ void int_tile_runs(const IntTile& layout, const uint8_t* tile, int64_t columns, 
   for (int t = 0; t < num_tokens; ++t) f_store(out + t * kTileRows, f_set1(0.0f));
   each_block<kCodes, kScales>(layout, tile, columns, [&](GroupFactors f, const uint8_t* block) {
     const BlockFactors<kScales> factors(f, block);
-    for (int t = 0; t < num_tokens; t += 4, x += 4 * kTokenRecord) {
-      add_block<sum_kind(kCodes, kScales, kCentred), kCentred, kScales, 4>(
-          terms, factors, PackedQuads<kCodes>{block + block_scale_bytes(kScales)}, Run<4>{x},
-          StoredSums{out + t * kTileRows});
+    auto add_run = [&]<int kTokens>(int first) {
+      add_block<sum_kind(kCodes, kScales, kCentred), kCentred, kScales, kTokens>(
+          terms, factors, PackedQuads<kCodes>{block + block_scale_bytes(kScales)}, Run<kTokens>{x},
+          StoredSums{out + first * kTileRows});
+      x += kTokens * kTokenRecord;
+    };
+    if constexpr (kRunsOnly) {
+      in_groups(num_tokens, add_run);
+    } else {
+      for (int t = 0; t < num_tokens; t += 4) add_run.template operator()<4>(t);
     }
   });
 }
@@ -280,14 +286,13 @@ template <IntCodes kCodes, BlockScales kScales, bool kCentred>
 void int_tokens(const IntTile& layout, const uint8_t* tile, int64_t columns, const uint8_t* x, int num_tokens,
                 float* out) {
   if constexpr (kFewTokenKernels) {
-    switch (num_tokens) {
-      case 1: return int_tile_few<kCodes, kScales, kCentred, 1>(layout, tile, columns, x, out);
-      case 2: return int_tile_few<kCodes, kScales, kCentred, 2>(layout, tile, columns, x, out);
-      case 4:
-      case 8: return int_tile_runs<kCodes, kScales, kCentred>(layout, tile, columns, x, num_tokens, out);
+    if (num_tokens == 1) return int_tile_few<kCodes, kScales, kCentred, 1>(layout, tile, columns, x, out);
+    if (num_tokens == 2) return int_tile_few<kCodes, kScales, kCentred, 2>(layout, tile, columns, x, out);
+    if (kRunsOnly || num_tokens == 4 || num_tokens == 8) {
+      return int_tile_runs<kCodes, kScales, kCentred>(layout, tile, columns, x, num_tokens, out);
     }
   }
-  int_tile_many<kCodes, kScales, kCentred>(layout, tile, columns, x, num_tokens, out);
+  if constexpr (!kRunsOnly) int_tile_many<kCodes, kScales, kCentred>(layout, tile, columns, x, num_tokens, out);
 }
 
 void linear_int(const IntTile& layout, const uint8_t* tile, int64_t columns, const uint8_t* x, int num_tokens,

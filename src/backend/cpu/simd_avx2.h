@@ -10,6 +10,7 @@
 namespace simd {
 
 constexpr bool kFewTokenKernels = true;
+constexpr bool kRunsOnly = false;
 
 struct F { __m256 lo, hi; };
 struct I { __m256i lo, hi; };

@@ -14,6 +14,7 @@
 namespace simd {
 
 constexpr bool kFewTokenKernels = true;
+constexpr bool kRunsOnly = true;
 
 struct F { __m512 v; };
 struct I { __m512i v; };

@@ -9,6 +9,8 @@ namespace simd {
 
 // Whether products have kernels of their own for a few tokens. Here nothing is gained but compile time without.
 constexpr bool kFewTokenKernels = false;
+// Whether each run of tokens unpacks the codes anew, however many there are; else many tokens share what was unpacked.
+constexpr bool kRunsOnly = false;
 
 struct F { float v[16]; };
 struct I { int32_t v[16]; };
