@@ -7,6 +7,9 @@
 
 namespace bise {
 
+// A loop over fewer numbers than this, one after the other, is soon done by the caller alone.
+constexpr int64_t kSerialElements = 8 << 10;
+
 // One parallel_for at a time (the caller's thread is worker 0). Workers spin for a short while
 // between loops, because a decode step has hundreds of them, and then sleep.
 class ThreadPool {

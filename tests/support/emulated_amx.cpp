@@ -182,7 +182,7 @@ namespace dots {
 #include "backend/cpu/panel_dot.inl"
 #include "backend/cpu/attention.inl"
 #include "backend/cpu/attention_bf16.inl"
-constexpr PanelKernels kPanels = {1, kNoPanels, false, round_run, float_panel, int_panel, multiply, peak_bf16, nullptr};
+constexpr PanelKernels kPanels = {1, kNoPanels, false, round_run, float_panel, nullptr, multiply, peak_bf16, nullptr};
 }  // namespace dots
 #include "backend/cpu/panel_amx.inl"
 constexpr PanelKernels kPanels = {8, 16, true, round_run, float_panel, int_panel, multiply, peak_bf16, peak_matrix_int8};
@@ -191,6 +191,7 @@ CpuKernels with_panels(const char* name, const PanelKernels& panels) {
   CpuKernels kernels = kEmulatedAvx512Kernels;
   kernels.name = name;
   kernels.panels = &panels;
+  kernels.common = &kEmulatedAvx512Kernels;
   return kernels;
 }
 

@@ -4,8 +4,6 @@
 // Tiles have the order of pairs already (kv_layout.h). A block of which a query sees a part multiplies its values in float32:
 // what stands beside them may be anything, and nothing times anything is not nothing.
 
-constexpr bool is_of_bf16(KernelKv type) { return type == KernelKv::bf16 || type == KernelKv::fp8; }
-
 // All `steps` of a tile as pairs.
 inline const uint16_t* pair_steps(const AttendBlock& a, const uint8_t* tile, int32_t steps) {
   if (a.type == KernelKv::bf16) return reinterpret_cast<const uint16_t*>(tile);
@@ -72,7 +70,7 @@ inline void add_values_bf16(const AttendBlock& a) {
 }
 
 void attend_block_bf16(const AttendBlock& a) {
-  if (!is_of_bf16(a.type)) return attend_block(a);
+  if (!kv_is_bf16(a.type)) return attend_block(a);
   score_keys_bf16(a);
   soften_scores(a);
   if (a.first > 0 || a.end < kKvTokens) add_values(a);

@@ -99,9 +99,7 @@ class BlockAttention {
   }
 
  private:
-  bool in_bf16() const {
-    return kernels_.attends_in_bf16 && (cache_.type == KernelKv::bf16 || cache_.type == KernelKv::fp8);
-  }
+  bool in_bf16() const { return kernels_.attends_in_bf16 && kv_is_bf16(cache_.type); }
   size_t at(int32_t query, int32_t width) const { return static_cast<size_t>(query) * static_cast<size_t>(width); }
 
   void prepare(const Queries& queries) {
@@ -294,7 +292,6 @@ int32_t rows_of_item(int64_t all_rows, int32_t heads, int64_t items_per_row, int
 void cpu_store_kv(ThreadPool& pool, MatrixView qkv, int32_t num_heads, std::span<const int32_t> slots,
                   const KvLayerView& kv) {
   CHECK(kv.block_size == kKvTokens);
-  constexpr int64_t kSerialElements = 8 << 10;
   const KernelKv type = kernel_kv(kv.dtype);
   const int64_t head_bytes = kv_head_bytes(type, kv.head_dim);
   for (int32_t slot : slots) CHECK(slot >= 0 && slot < kv.num_blocks * kv.block_size);

@@ -20,8 +20,13 @@
 namespace bise {
 namespace {
 
-constexpr int64_t kSerialBytes = 32 << 10;    // products that read less run on the caller alone
-constexpr int64_t kSerialElements = 8 << 10;  // likewise for row-wise ops
+constexpr int64_t kSerialBytes = 32 << 10;  // products that read less run on the caller alone
+
+// The table for these options: --deterministic and reference precision take the bits that all tables have in common.
+const CpuKernels& table_for(const CpuKernels& kernels, const BackendOptions& options) {
+  const bool common = options.row_invariant || options.precision == Precision::reference;
+  return common && kernels.common != nullptr ? *kernels.common : kernels;
+}
 
 KernelActivation kernel_activation(Activation act) {
   switch (act) {
@@ -35,12 +40,12 @@ KernelActivation kernel_activation(Activation act) {
 class CpuBackend : public Backend {
  public:
   CpuBackend(const CpuKernels& kernels, const BackendOptions& options)
-      : kernels_(kernels),
+      : kernels_(table_for(kernels, options)),
         options_(options),
         pool_(options.num_threads > 0 ? options.num_threads : usable_cores()),
         loader_(pool_, options.precision == Precision::fast),
-        panels_(options.row_invariant ? nullptr : kernels.panels, pool_),
-        inputs_(kernels, pool_),
+        panels_(kernels_.panels, pool_),
+        inputs_(kernels_, pool_),
         scratch_(static_cast<size_t>(pool_.num_threads())),
         tiles_(static_cast<size_t>(pool_.num_threads())) {}
 
@@ -166,7 +171,7 @@ class CpuBackend : public Backend {
     return {};
   }
   MatrixPeak measure_matrix_peak(double seconds) override {
-    return measure_cpu_peak(kernels_, options_.row_invariant ? nullptr : kernels_.panels, pool_, seconds);
+    return measure_cpu_peak(kernels_, kernels_.panels, pool_, seconds);
   }
   Arithmetic product_arithmetic(const WeightView& weight, int64_t rows) const override {
     if (options_.precision == Precision::reference) return Arithmetic::float32;
@@ -467,10 +472,7 @@ Result<std::unique_ptr<Backend>> create_cpu_backend(const BackendOptions& option
   }
 #if defined(__x86_64__)
   if (level == IsaLevel::amx) return create_cpu_backend_with(kAmxKernels, options);
-  // The bits of other processors, or no rounding that is not asked for.
-  const bool plain = options.row_invariant || options.precision == Precision::reference;
-  if (level == IsaLevel::avx512_bf16 && !plain) return create_cpu_backend_with(kAvx512Bf16Kernels, options);
-  if (level == IsaLevel::avx512_bf16) return create_cpu_backend_with(kAvx512Kernels, options);
+  if (level == IsaLevel::avx512_bf16) return create_cpu_backend_with(kAvx512Bf16Kernels, options);
   if (level == IsaLevel::avx512) return create_cpu_backend_with(kAvx512Kernels, options);
   if (level == IsaLevel::avx2) return create_cpu_backend_with(kAvx2Kernels, options);
 #endif

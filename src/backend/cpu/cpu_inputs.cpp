@@ -5,8 +5,6 @@
 namespace bise {
 namespace {
 
-constexpr int64_t kSerialElements = 16 << 10;  // fewer are made on the caller alone
-
 int batch_tokens(int64_t rows, int64_t first) { return static_cast<int>(std::min<int64_t>(kMaxTokens, rows - first)); }
 
 }  // namespace

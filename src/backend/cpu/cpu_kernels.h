@@ -2,7 +2,7 @@
 //
 // Every output of a product is summed along the columns in one fixed order, whatever the number of
 // tokens: a row of y depends on its row of x alone, bit for bit, and every table gives the same bits.
-// (Panels have an arithmetic of their own: panel_kernels.h.)
+// (Panels have an arithmetic of their own, panel_kernels.h, and so has attention in BF16: `common` is the table without.)
 #pragma once
 
 #include <stdint.h>
@@ -84,6 +84,8 @@ struct CpuKernels {
   const PanelKernels* panels = nullptr;
   // attend_block takes queries in BF16 for keys and values in BF16 and E4M3.
   bool attends_in_bf16 = false;
+  // The table that has the bits of every other one, where this has panels or attention with bits of their own; else null.
+  const CpuKernels* common = nullptr;
 };
 void attend_in_bf16(const AttendBlock& args);  // isa_avx512_bf16.cpp
 

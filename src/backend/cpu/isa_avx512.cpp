@@ -30,6 +30,7 @@ constexpr CpuKernels with_panels(const char* name, const PanelKernels& panels) {
   CpuKernels table = kTable;
   table.name = name;
   table.panels = &panels;
+  table.common = &kAvx512Kernels;
   return table;
 }
 constexpr CpuKernels with_bf16() {

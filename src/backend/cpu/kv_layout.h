@@ -39,6 +39,8 @@ constexpr int32_t kv_bits(KernelKv type) {
   }
   return 4;
 }
+// Whether every value, before its scale, is a number of BF16.
+constexpr bool kv_is_bf16(KernelKv type) { return type == KernelKv::bf16 || type == KernelKv::fp8; }
 constexpr bool kv_is_integer(KernelKv type) { return type == KernelKv::int8 || type == KernelKv::int4; }
 constexpr bool kv_has_scales(KernelKv type) { return kv_bits(type) <= 8; }
 constexpr int64_t kv_tile_bytes(KernelKv type, int32_t steps) {

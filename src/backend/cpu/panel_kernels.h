@@ -48,6 +48,7 @@ struct PanelKernels {
   // Steps [first, first + steps) of one tile.
   void (*float_panel)(const FloatTile& layout, const uint8_t* tile, int64_t columns, int64_t first,
                       int64_t steps, uint16_t* out);
+  // The same; null where int_rows is kNoPanels.
   void (*int_panel)(const IntTile& layout, const uint8_t* tile, int64_t columns, int64_t first,
                     int64_t steps, uint16_t* out);
   void (*multiply)(const PanelProduct& product);
