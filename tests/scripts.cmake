@@ -86,7 +86,7 @@ endif()
 
 # The server over real sockets, and the clients that people use (installed by scripts/setup.sh --clients).
 foreach(test answers_and_refuses_over_real_sockets:serve follows_structures:structured bears_strange_bytes_and_signals:wire
-    fetches_pictures_by_the_rules:image_fetch draws_and_ends_as_asked:sampling)
+    fetches_pictures_by_the_rules:image_fetch draws_and_ends_as_asked:sampling answers_with_the_demo_model:demo_model)
   string(REPLACE ":" ";" test ${test})
   list(GET test 0 sentence)
   list(GET test 1 file)
