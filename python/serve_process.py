@@ -42,6 +42,8 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 raise
+            if self.process.returncode != 0:   # a sanitizer's report, for one
+                raise AssertionError(f"the server ended with {self.process.returncode}: {self.text()[-3000:]}")
         self.log.close()
 
     def text(self):

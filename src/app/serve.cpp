@@ -207,9 +207,10 @@ Result<int> serve(ServeOptions& options) {
   if (!options.images.domains.empty()) api_options.image_fetcher = TRY(ImageFetcher::create(options.images));
   Api api(model, std::move(api_options), log);
   options.http.max_body_bytes = options.max_body;
-  std::unique_ptr<HttpServer> server = TRY(HttpServer::start(
+  std::unique_ptr<HttpServer> server = TRY(HttpServer::create(
       options.http, api.callbacks(options.no_access_log ? std::function<void(const HttpAccess&)>() : write_access), log));
   api.set_server(server.get());
+  server->start();
   handle_termination();
   say_start(options, *session, model, keys, wanted, kv_bytes, server->port());
 

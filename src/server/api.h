@@ -36,7 +36,7 @@ class Api {
   Api(const ServedModel& model, ApiOptions options, Log log);
   ~Api();
 
-  // For HttpServer::start; the Api must outlive the server. `server` is asked for numbers only.
+  // For HttpServer::create; the Api must outlive the server. `server` is asked for numbers only, and is set before it starts.
   HttpCallbacks callbacks(std::function<void(const HttpAccess&)> log_access);
   void set_server(const HttpServer* server) { server_ = server; }
   void set_draining() { draining_ = true; }

@@ -60,8 +60,8 @@ struct HttpServer::State {
 
 HttpServer::HttpServer(std::shared_ptr<State> state) : state_(std::move(state)) {}
 
-Result<std::unique_ptr<HttpServer>> HttpServer::start(const HttpServerOptions& options,
-                                                      HttpCallbacks callbacks, const Log& log) {
+Result<std::unique_ptr<HttpServer>> HttpServer::create(const HttpServerOptions& options,
+                                                       HttpCallbacks callbacks, const Log& log) {
   auto state = std::make_shared<State>();
   HttpCore& core = state->core;
   core.options = options;
@@ -95,10 +95,13 @@ Result<std::unique_ptr<HttpServer>> HttpServer::start(const HttpServerOptions& o
   state->acceptor.emplace(std::move(acceptor));
   state->timer.emplace(core.io);
   core.workers = std::make_unique<WorkerPool>(static_cast<size_t>(options.max_workers));
-  state->accept();
-  state->tick();
-  state->thread = std::thread([state] { state->core.io.run(); });
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(state)));
+}
+
+void HttpServer::start() {
+  state_->accept();
+  state_->tick();
+  state_->thread = std::thread([state = state_] { state->core.io.run(); });
 }
 
 HttpServer::~HttpServer() {
@@ -115,7 +118,7 @@ HttpServer::~HttpServer() {
     state->timer->cancel();
     state->core.io.stop();
   });
-  state_->thread.join();
+  if (state_->thread.joinable()) state_->thread.join();
 }
 
 uint16_t HttpServer::port() const { return state_->port; }

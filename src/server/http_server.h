@@ -63,9 +63,10 @@ struct HttpCallbacks {
 
 class HttpServer {
  public:
-  // Listens when this returns. Error: the address cannot be had, a certificate cannot be read.
-  static Result<std::unique_ptr<HttpServer>> start(const HttpServerOptions& options,
-                                                   HttpCallbacks callbacks, const Log& log);
+  // Listens when this returns; clients wait until start(). Error: the address cannot be had, a certificate cannot be read.
+  static Result<std::unique_ptr<HttpServer>> create(const HttpServerOptions& options,
+                                                    HttpCallbacks callbacks, const Log& log);
+  void start();
   // Everything still running is cut off; handlers see client_gone() and are waited for.
   ~HttpServer();
 
