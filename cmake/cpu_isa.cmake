@@ -13,7 +13,7 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC 12's own AVX-512 header leaves its undefined vectors uninitialised (PR 105593).
   list(APPEND avx512_flags -Wno-uninitialized)
 endif()
-set(bf16_flags ${avx512_flags} -mavx512bf16)
+set(bf16_flags ${avx512_flags} -mavx512bf16 -mavx512vbmi)
 set(amx_flags ${bf16_flags} -mamx-tile -mamx-bf16 -mamx-int8)
 # isa_scalar.cpp has the flags of everybody else: its unrolling of 16 lanes everywhere cost more than a
 # minute of compiling, for a table that stands in where there is no AVX2.

@@ -79,7 +79,7 @@ std::vector<std::string> useful_features(const std::string& flags) {
   std::vector<std::string> all;
   for (std::string word; words >> word;) all.push_back(word);
   for (const char* wanted : {"avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512vl",
-                             "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16"}) {
+                             "avx512vbmi", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16"}) {
     if (std::find(all.begin(), all.end(), wanted) != all.end()) found.push_back(wanted);
   }
   return found;

@@ -213,7 +213,8 @@ std::vector<PartCase> some_formats() {
   affine.bits = 4;
   affine.group = 64;
   affine.scale_type = DType::bf16;
-  return {{FormatId::bf16, 33}, {FormatId::f16, 20}, {FormatId::fp8_e4m3, 33, test::Fp8Scales::block}, {FormatId::q4_0, 18},
+  return {{FormatId::bf16, 33}, {FormatId::f16, 20}, {FormatId::fp8_e4m3, 33, test::Fp8Scales::block},
+          {FormatId::fp8_e4m3, 50, test::Fp8Scales::row}, {FormatId::q4_0, 18},
           {FormatId::q6_k, 5}, affine};
 }
 
@@ -247,14 +248,15 @@ TEST(cpu_panels, any_company_and_any_number_of_threads_give_a_row_the_same_bits)
     auto backend = backend_of(*kernels, 2);
     for (const PartCase& part : some_formats()) {
       RandomWeights weights({part, {FormatId::q4_k, 40}, part}, 768, kSeed);
-      GuardedMatrix all = random_input(90, 768);
+      constexpr int64_t kAll = 115;
+      GuardedMatrix all = random_input(kAll, 768);
       const std::vector<float> y = product(*backend, weights.views(), all);
-      const size_t width = y.size() / 90;
+      const size_t width = y.size() / kAll;
       for (int threads : {1, 3, 7}) {
         auto other = backend_of(*kernels, threads);
         int64_t first = 0;
         const bool is_few = !is_matrix_unit(*kernels);
-        for (int64_t rows : is_few ? std::vector<int64_t>{1, 2, 3, 5, 79} : std::vector<int64_t>{16, 17, 57}) {
+        for (int64_t rows : is_few ? std::vector<int64_t>{1, 2, 3, 4, 5, 6, 7, 8, 79} : std::vector<int64_t>{16, 17, 57}) {
           GuardedMatrix x(rows, 768);
           std::memcpy(x.values().data(), all.view().row_f32(first), x.values().size_bytes());
           const std::vector<float> some = product(*other, weights.views(), x);

@@ -135,6 +135,24 @@ inline __m512i permutexvar_epi16(__m512i order, __m512i a) {
   return a;
 }
 
+inline __m512i permutexvar_epi8(__m512i order, __m512i a) {
+  uint8_t at[64], from[64], to[64];
+  memcpy(at, &order, 64);
+  memcpy(from, &a, 64);
+  for (int i = 0; i < 64; ++i) to[i] = from[at[i] % 64];
+  memcpy(&a, to, 64);
+  return a;
+}
+inline __m512i permutex2var_epi8(__m512i a, __m512i order, __m512i b) {
+  uint8_t at[64], from[128], to[64];
+  memcpy(at, &order, 64);
+  memcpy(from, &a, 64);
+  memcpy(from + 64, &b, 64);
+  for (int i = 0; i < 64; ++i) to[i] = from[at[i] % 128];
+  memcpy(&a, to, 64);
+  return a;
+}
+
 inline __m512i srai_epi32(__m512i a, int count) {
   int32_t lanes[16];
   memcpy(lanes, &a, 64);
@@ -166,6 +184,11 @@ bool emulated_tiles_are_configured() { return emulated::config.palette != 0; }
 #undef _mm512_permutexvar_epi16
 #define _mm512_permutexvar_epi16(order, a) ::bise::emulated::permutexvar_epi16(order, a)
 
+#undef _mm512_permutexvar_epi8
+#define _mm512_permutexvar_epi8(order, a) ::bise::emulated::permutexvar_epi8(order, a)
+#undef _mm512_permutex2var_epi8
+#define _mm512_permutex2var_epi8(a, order, b) ::bise::emulated::permutex2var_epi8(a, order, b)
+
 #define simd simd_emulated_amx
 #include "backend/cpu/simd_avx512.h"
 #include "backend/cpu/simd_bf16.h"
@@ -182,10 +205,10 @@ namespace dots {
 #include "backend/cpu/panel_dot.inl"
 #include "backend/cpu/attention.inl"
 #include "backend/cpu/attention_bf16.inl"
-constexpr PanelKernels kPanels = {1, kNoPanels, false, round_run, float_panel, nullptr, multiply, peak_bf16, nullptr};
+constexpr PanelKernels kPanels = {1, kNoPanels, false, round_run, float_panel, nullptr, multiply, multiply_e4m3, peak_bf16, nullptr};
 }  // namespace dots
 #include "backend/cpu/panel_amx.inl"
-constexpr PanelKernels kPanels = {8, 16, true, round_run, float_panel, int_panel, multiply, peak_bf16, peak_matrix_int8};
+constexpr PanelKernels kPanels = {8, 16, true, round_run, float_panel, int_panel, multiply, nullptr, peak_bf16, peak_matrix_int8};
 
 CpuKernels with_panels(const char* name, const PanelKernels& panels) {
   CpuKernels kernels = kEmulatedAvx512Kernels;

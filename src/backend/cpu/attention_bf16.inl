@@ -7,7 +7,7 @@
 // All `steps` of a tile as pairs.
 inline const uint16_t* pair_steps(const AttendBlock& a, const uint8_t* tile, int32_t steps) {
   if (a.type == KernelKv::bf16) return reinterpret_cast<const uint16_t*>(tile);
-  for (int32_t k = 0; k < steps; k += 2) words_from_e4m3(tile + k * kKvLanes, a.wide + k * kKvLanes);
+  pairs_from_e4m3(tile, steps, a.wide);
   return reinterpret_cast<const uint16_t*>(a.wide);
 }
 

@@ -46,11 +46,11 @@ CpuFeatures detect_cpu_features() {
   c = 0;
   __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
   constexpr unsigned kAmx = 1u << 22 | 1u << 24 | 1u << 25;  // BF16, TILE, INT8
-  const bool has_amx = (d & kAmx) == kAmx;
+  const bool has_amx = (d & kAmx) == kAmx, has_vbmi = (c >> 1) & 1;
   a = 7;
   c = 1;
   __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-  f.avx512_bf16 = f.avx512 && ((a >> 5) & 1);
+  f.avx512_bf16 = f.avx512 && has_vbmi && ((a >> 5) & 1);
   f.amx = f.avx512_bf16 && has_amx && has_xgetbv && system_saves_tiles() && may_use_tiles();
 #endif
   return f;

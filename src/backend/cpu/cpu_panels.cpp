@@ -28,6 +28,12 @@ bool is_panel(const TileFormat& tiles, int64_t columns) {
          columns % kStepColumns == 0;
 }
 
+// Such tiles are multiplied with few rows as they are.
+bool is_bare_e4m3(const TileFormat& tiles, int64_t columns) {
+  return !tiles.integer && tiles.floats.codes == FloatCodes::e4m3 && tiles.floats.scale == TileScale::none &&
+         columns % kStepColumns == 0;
+}
+
 // Where the bytes of a step begin in a tile; a step of integers that begins a group has a header.
 int64_t step_start(const TileFormat& tiles, int64_t step) {
   if (!tiles.integer) return column_start(tiles.floats, step * kStepColumns);
@@ -122,10 +128,25 @@ void CpuPanels::multiply_block(const WeightSegment& s, const uint8_t* data, cons
                                Scratch& scratch, MatrixView y, bool accumulate) const {
   const int64_t steps = steps_of(columns_), piece = rows_ <= kFewRows ? kFewSteps : kPieceSteps, tile_bytes = static_cast<int64_t>(s.tile_bytes);
   const bool stored_panel = is_panel(*s.tiles, columns_);
+  const bool from_codes = kernels_->multiply_e4m3 != nullptr && rows_ <= kCodeRows && is_bare_e4m3(*s.tiles, columns_);
   auto* panel = static_cast<uint16_t*>(scratch.panel.data());
   auto* sums = static_cast<float*>(scratch.sums.data());
   const auto* input = static_cast<const uint16_t*>(input_.data()) + block.first_run * steps * kStepElements;
-  for (int64_t step = 0; step < steps; step += piece) {
+  if (from_codes) {
+    PanelProduct p;
+    p.x = input;
+    p.x_stride = steps * kStepElements;
+    p.runs = 1;
+    p.last_rows = static_cast<int>(rows_);
+    p.codes = data;
+    p.codes_stride = tile_bytes;
+    p.tiles = block.tiles;
+    p.steps = steps;
+    p.sums = sums;
+    p.sums_stride = block.runs * kTileSums;
+    kernels_->multiply_e4m3(p);
+  }
+  for (int64_t step = 0; step < steps && !from_codes; step += piece) {
     PanelProduct p;
     p.steps = std::min(piece, steps - step);
     p.tiles = block.tiles;

@@ -34,7 +34,11 @@ inline void float_steps(const FloatTile& layout, const uint8_t* tile, int64_t co
     const uint8_t* p = tile + column_start(layout, k);
     if constexpr (kCodes == FloatCodes::e4m3) {   // every code is a BF16
       if (!scaled) {
-        for (; k + 8 <= group_end; k += 8, p += 8 * kTileRows, out += 8 * kTileRows) pairs_from_e4m3(p, out);
+        const int64_t fours = (group_end - k) / 4 * 4;
+        pairs_from_e4m3(p, fours, out);
+        k += fours;
+        p += fours * kTileRows;
+        out += fours * kTileRows;
       }
     }
     for (; k < group_end; k += 2, p += 2 * kTileRows * code_bytes(kCodes), out += 2 * kTileRows) {

@@ -62,6 +62,48 @@ inline void multiply(const PanelProduct& p) {
   if (tile < p.tiles) dot_tiles<1>(p, tile);
 }
 
+// One run of up to 8 rows, straight from E4M3 codes: what is decoded stays in registers for all rows.
+template <int kRows, int kTiles>
+inline void dot_codes(const PanelProduct& p, int64_t tile) {
+  const PairsOfE4m3 pairs_of;
+  constexpr int64_t kStepBytes = kStepElements;
+  const uint8_t* codes[kTiles];
+  F sum[kTiles][kRows];
+  for (int j = 0; j < kTiles; ++j) {
+    codes[j] = p.codes + (tile + j) * p.codes_stride;
+    for (int i = 0; i < kRows; ++i) sum[j][i] = f_set1(0.0f);
+  }
+  for (int64_t s = 0; s < p.steps; ++s) {
+    const uint16_t* x = p.x + s * kStepElements;
+    for (int k = 0; k < kStepColumns; k += 4) {
+      for (int j = 0; j < kTiles; ++j) {
+        const uint8_t* from = codes[j] + s * kStepBytes + k * kTileRows;
+        prefetch(from, 64);
+        __m512i first, second;
+        pairs_of(from, &first, &second);
+        for (int i = 0; i < kRows; ++i) {
+          sum[j][i] = f_dot_bf16(sum[j][i], first, x + i * kStepColumns + k);
+          sum[j][i] = f_dot_bf16(sum[j][i], second, x + i * kStepColumns + k + 2);
+        }
+      }
+    }
+  }
+  for (int j = 0; j < kTiles; ++j) {
+    for (int i = 0; i < kRows; ++i) f_store(p.sums + (tile + j) * p.sums_stride + i * kTileRows, sum[j][i]);
+  }
+}
+
+inline void multiply_e4m3(const PanelProduct& p) {
+  const auto take = [&]<int kIndex>() {
+    constexpr int kRows = kIndex + 1;
+    if (p.last_rows != kRows) return;
+    int64_t tile = 0;
+    for (; tile + 2 <= p.tiles; tile += 2) dot_codes<kRows, 2>(p, tile);
+    if (tile < p.tiles) dot_codes<kRows, 1>(p, tile);
+  };
+  for_each_index<0, kCodeRows>(take);
+}
+
 // The limit: products from registers, enough sums to hide the latency.
 inline double peak_bf16(int64_t steps, float* sink) {
   constexpr int kSums = 16;

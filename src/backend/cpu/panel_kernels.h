@@ -33,12 +33,15 @@ struct PanelProduct {
   float* sums = nullptr;  // of tile i and run j at sums + i * sums_stride + j * kTileSums, aligned to 64
   int64_t sums_stride = 0;
   bool add = false;  // to what `sums` holds; else to zero
+  const uint8_t* codes = nullptr;  // of multiply_e4m3, instead of weights: tile i at codes + i * codes_stride
+  int64_t codes_stride = 0;
   // What is wanted next, and asked for meanwhile: bytes [0, ahead_bytes) of tile i at ahead + i * ahead_stride.
   const uint8_t* ahead = nullptr;
   int64_t ahead_stride = 0, ahead_bytes = 0;
 };
 
 constexpr int64_t kNoPanels = INT64_MAX;
+constexpr int kCodeRows = 8;
 struct PanelKernels {
   // Fewest rows of x that are multiplied this way, by tiles of floats and of integers.
   int64_t float_rows, int_rows;
@@ -52,6 +55,9 @@ struct PanelKernels {
   void (*int_panel)(const IntTile& layout, const uint8_t* tile, int64_t columns, int64_t first,
                     int64_t steps, uint16_t* out);
   void (*multiply)(const PanelProduct& product);
+  // The same bits without a panel: E4M3 tiles of whole steps without scales, one run of at most kCodeRows rows, all columns at once
+  // (`add` and `ahead` are not read). Null where there is none.
+  void (*multiply_e4m3)(const PanelProduct& product);
   // As CpuKernels::peak, of the matrix unit.
   double (*peak_bf16)(int64_t steps, float* sink);
   double (*peak_int8)(int64_t steps, float* sink);  // null where it has no such products

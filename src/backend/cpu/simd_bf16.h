@@ -1,4 +1,4 @@
-// What panels need beside the vocabulary of simd_avx512.h: AVX512-BF16. A test compiles it against an emulation of
+// What panels need beside the vocabulary of simd_avx512.h: AVX512-BF16 and VBMI. A test compiles it against an emulation of
 // the instructions.
 #pragma once
 
@@ -6,6 +6,8 @@
 #include <immintrin.h>
 #endif
 #include <stdint.h>
+
+#include "backend/cpu/tile_layout.h"
 
 namespace simd {
 
@@ -19,30 +21,60 @@ inline void f_store_pairs(uint16_t* p, F even, F odd) {
   const __m512i order = _mm512_loadu_si512(kInterleave);
   _mm512_storeu_si512(p, _mm512_permutexvar_epi16(order, words_of(even, odd)));
 }
-// Eight columns of 16 codes as pairs: simd_e4m3.h in vectors of 64 bytes. The interleaving within lanes leaves the quarters
-// of two columns in two vectors.
-inline __m512i e4m3_table_512(const uint8_t* t) { return _mm512_broadcast_i32x4(load_128(t)); }
-inline void pairs_from_e4m3_bytes(uint16_t* p, __m512i low, __m512i high) {
-  const __m512i a = _mm512_unpacklo_epi8(low, high), b = _mm512_unpackhi_epi8(low, high);
-  _mm512_storeu_si512(p, _mm512_shuffle_i32x4(a, b, 0x44));
-  _mm512_storeu_si512(p + 32, _mm512_shuffle_i32x4(a, b, 0xEE));
+// E4M3 as BF16, byte by byte: a table for each byte of the 128 magnitudes, subnormals included.
+struct E4m3Bytes {
+  uint8_t low[128], high[128];
+};
+constexpr E4m3Bytes e4m3_bytes() {
+  constexpr int kSubnormals[8] = {0x0000, 0x3B00, 0x3B80, 0x3BC0, 0x3C00, 0x3C20, 0x3C40, 0x3C60};  // c * 2^-9
+  E4m3Bytes bytes = {};
+  for (int c = 0; c < 128; ++c) {
+    const int word = c < 8 ? kSubnormals[c] : ((c >> 3) + 120) << 7 | (c & 7) << 4;
+    bytes.low[c] = static_cast<uint8_t>(word & 255);
+    bytes.high[c] = static_cast<uint8_t>(word >> 8);
+  }
+  return bytes;
 }
-inline void pairs_from_e4m3(const uint8_t* codes, uint16_t* p) {
-  const __m512i first = _mm512_loadu_si512(codes), second = _mm512_loadu_si512(codes + 64);
-  const __m512i exponent = _mm512_set1_epi8(0x78);
-  const bool normal = (_mm512_test_epi8_mask(first, exponent) & _mm512_test_epi8_mask(second, exponent)) == ~uint64_t{0};
-  for (int i = 0; i < 2; ++i, p += 64) {
-    const __m512i c = i == 0 ? first : second;
-    const __m512i nibble = _mm512_and_si512(_mm512_srli_epi16(c, 4), _mm512_set1_epi8(15));
-    __m512i high = _mm512_shuffle_epi8(e4m3_table_512(kE4m3High), nibble);
-    __m512i low = _mm512_and_si512(_mm512_slli_epi16(c, 4), _mm512_set1_epi8(static_cast<char>(0xF0)));
-    if (!normal) {
-      // Bit 7 of the index is set from magnitude 16 on, and the shuffle then gives 0.
-      const __m512i small = _mm512_add_epi8(_mm512_and_si512(c, _mm512_set1_epi8(0x7F)), _mm512_set1_epi8(0x70));
-      high = _mm512_xor_si512(high, _mm512_shuffle_epi8(e4m3_table_512(kE4m3SmallHigh), small));
-      low = _mm512_xor_si512(low, _mm512_shuffle_epi8(e4m3_table_512(kE4m3SmallLow), small));
-    }
-    pairs_from_e4m3_bytes(p, low, high);
+alignas(64) constexpr E4m3Bytes kE4m3Bytes = e4m3_bytes();
+// Where the codes of four columns must lie for the interleaving within lanes to give pairs: a quarter of the first two columns
+// and a quarter of the last two in every lane.
+struct ByteOrder {
+  uint8_t from[64];
+};
+constexpr ByteOrder e4m3_order() {
+  ByteOrder order = {};
+  for (int i = 0; i < 64; ++i) {
+    const int lane = i / 16 * 4 + i % 8 / 2, half = i % 16 / 8, column = i % 2;
+    order.from[i] = static_cast<uint8_t>(32 * half + bise::element_of(bise::FloatCodes::e4m3, lane, column));
+  }
+  return order;
+}
+alignas(64) constexpr ByteOrder kE4m3Order = e4m3_order();
+
+// Four columns of 16 codes as two vectors of pairs.
+struct PairsOfE4m3 {
+  __m512i order = _mm512_load_si512(kE4m3Order.from);
+  __m512i low = _mm512_load_si512(kE4m3Bytes.low), low_64 = _mm512_load_si512(kE4m3Bytes.low + 64);
+  __m512i high = _mm512_load_si512(kE4m3Bytes.high), high_64 = _mm512_load_si512(kE4m3Bytes.high + 64);
+
+  void operator()(const uint8_t* codes, __m512i* first, __m512i* second) const {
+    const __m512i c = _mm512_permutexvar_epi8(order, _mm512_loadu_si512(codes));
+    const __m512i sign = _mm512_and_si512(c, _mm512_set1_epi8(-128));
+    const __m512i l = _mm512_permutex2var_epi8(low, c, low_64);
+    const __m512i h = _mm512_or_si512(_mm512_permutex2var_epi8(high, c, high_64), sign);
+    *first = _mm512_unpacklo_epi8(l, h);
+    *second = _mm512_unpackhi_epi8(l, h);
+  }
+};
+// The same to memory, `columns` of them, a multiple of four.
+inline void pairs_from_e4m3(const uint8_t* codes, int64_t columns, void* to) {
+  const PairsOfE4m3 pairs_of;
+  auto* p = static_cast<uint8_t*>(to);
+  for (int64_t k = 0; k < columns; k += 4, codes += 64, p += 128) {
+    __m512i first, second;
+    pairs_of(codes, &first, &second);
+    _mm512_storeu_si512(p, first);
+    _mm512_storeu_si512(p + 64, second);
   }
 }
 // Byte kByte of every 32-bit lane.
@@ -61,10 +93,11 @@ inline F f_from_byte(B a) {
 
 // sum + the products of two columns of 16 rows, pair by pair, with two of x, the odd one first. What is below 2^-126 counts as
 // zero.
-inline F f_dot_bf16(F sum, const uint16_t* pairs, const uint16_t* x) {
+inline F f_dot_bf16(F sum, __m512i pairs, const uint16_t* x) {
   int32_t two;
   memcpy(&two, x, sizeof(two));
-  return {_mm512_dpbf16_ps(sum.v, (__m512bh)_mm512_loadu_si512(pairs), (__m512bh)_mm512_set1_epi32(two))};
+  return {_mm512_dpbf16_ps(sum.v, (__m512bh)pairs, (__m512bh)_mm512_set1_epi32(two))};
 }
+inline F f_dot_bf16(F sum, const uint16_t* pairs, const uint16_t* x) { return f_dot_bf16(sum, _mm512_loadu_si512(pairs), x); }
 
 }  // namespace simd
