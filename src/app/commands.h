@@ -22,6 +22,7 @@ void add_chat_command(CLI::App& app, Action& action);
 void add_serve_command(CLI::App& app, Action& action);
 void add_inspect_command(CLI::App& app, Action& action);
 void add_bench_command(CLI::App& app, Action& action);
+void add_eval_command(CLI::App& app, Action& action);  // ppl
 void add_probe_command(CLI::App& app, Action& action);
 void add_store_commands(CLI::App& app, Action& action);  // list, rm
 void add_doctor_command(CLI::App& app, Action& action);

@@ -40,6 +40,7 @@ void add_commands(CLI::App& app, Action& action) {
   add_serve_command(app, action);
   add_inspect_command(app, action);
   add_bench_command(app, action);
+  add_eval_command(app, action);
   add_probe_command(app, action);
   add_store_commands(app, action);
   add_doctor_command(app, action);

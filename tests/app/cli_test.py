@@ -446,6 +446,44 @@ class Probes(Case):
                      {"ids": [1], "images": ["/nothing.png"]}, {}):
             self.assertIn("error", self.ask("logits", line)[0], line)
 
+    def test_perplexity_is_that_of_the_logits_and_two_runs_are_compared_token_by_token(self):
+        ids = [5, 700, 800, 900, 1000, 1100]
+        with tempfile.TemporaryDirectory() as folder:
+            lines, saved, text = (pathlib.Path(folder, name) for name in ("ids.jsonl", "saved.json", "text.txt"))
+            lines.write_text(json.dumps({"ids": ids, "first": 2}) + "\n\n" + json.dumps({"ids": ids[::-1]}) + "\n")
+            sums = []   # of -log p, from the probe
+            for row, first in ((ids, 2), (ids[::-1], 1)):
+                line = {"ids": row, "positions": list(range(first - 1, 5)), "top": 1000}
+                code, out, err = bise("probe", "logits", MODEL, "--precision", "reference", stdin=json.dumps(line).encode())
+                self.assertEqual(code, 0, err)
+                for answer in map(json.loads, out.splitlines()):
+                    sums += [-p for token, p in answer["top"] if token == row[answer["position"] + 1]]
+            self.assertGreater(len(sums), 4)   # the tiny model's vocabulary is a little larger than a thousand
+            code, out, err = bise("eval", "ppl", MODEL, "--ids", lines, "--precision", "reference", "--save", saved, "--json")
+            self.assertEqual(code, 0, err)
+            found = json.loads(out)
+            self.assertEqual((found["tokens"], found["windows"]), (9, 2))
+            logprobs = json.loads(saved.read_text())["logprobs"]
+            self.assertAlmostEqual(found["perplexity"], math.exp(-sum(logprobs) / 9), places=6)
+            for p in sums:   # each is among them
+                self.assertLess(min(abs(-p - q) for q in logprobs), 1e-4)
+            code, out, err = bise("eval", "ppl", MODEL, "--ids", lines, "--precision", "reference", "--base", saved, "--json")
+            self.assertEqual((code, json.loads(out)["ratio"], json.loads(out)["ratio_error"]), (0, 1.0, 0.0), err)
+            self.assert_error(bise("eval", "ppl", MODEL, "--ids", lines, "--windows", "1", "--base", saved), 1, "saved.json", "other tokens")
+            self.assert_error(bise("eval", "ppl", MODEL), 2, "--text", "--ids")
+            self.assert_error(bise("eval", "ppl", MODEL, "--text", folder + "/none"), 1, "none")
+            text.write_text("hello")
+            self.assert_error(bise("eval", "ppl", MODEL, "--text", text), 1, "text.txt", "512")
+            for bad, words in (("{", ["line 2"]), ("[1]", ["line 2", "object"]), ('{"ids": [1]}', ["line 2", "first"]),
+                               ('{"ids": [1, 2, 3], "first": 3}', ["line 2", "first"]), ('{"ids": [1, 99999999]}', ["line 2", "ids"]),
+                               ('{"ids": [1, 2], "last": 1}', ["line 2", "last"])):
+                lines.write_text(json.dumps({"ids": ids}) + "\n" + bad + "\n")
+                self.assert_error(bise("eval", "ppl", MODEL, "--ids", lines), 1, "ids.jsonl", *words)
+            text.write_text("The wind blows down the valley. " * 200)
+            code, out, err = bise("eval", "ppl", MODEL, "--text", text, "--window", "64", "--windows", "2")
+            self.assertEqual(code, 0, err)
+            self.assertIn("62 tokens in 2 windows", out)
+
     def test_generate_is_greedy_by_default_and_stops_at_max_tokens(self):
         line = {"ids": [1, 1072, 1105], "max_tokens": 5, "ignore_eos": True}
         a, b, bad = self.ask("generate", line, line, {"ids": [1], "temperature": -1})
