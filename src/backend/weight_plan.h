@@ -4,11 +4,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "base/read_ahead.h"
 #include "base/read_queue.h"
 #include "tensor/weight_view.h"
 
@@ -26,9 +29,15 @@ struct StoredFile {
   Bytes bytes;
 };
 
+// Where bytes of one of the maps lie in its file; nothing: they are in memory of their own.
+std::optional<FileRange> find_in_files(std::span<const StoredFile> files, Bytes part);
+
+// Whether the codes of all parts do.
+bool lies_in_files(std::span<const StoredFile> files, std::span<const WeightView> parts);
+
 struct PlannedWeight {
   std::vector<WeightView> parts;  // of one product
-  WeightHome home = WeightHome::memory;
+  WeightHome home = WeightHome::memory;  // the only one for codes that are in no file
   // Weights of one pass are used one after the other, again and again: 0 the text decoder, 1 the
   // vision tower. When a pass ends, pass 0 is expected next.
   int pass = 0;

@@ -19,14 +19,16 @@ constexpr int64_t kSmallContext = 4096;
 uint64_t margin_of(uint64_t ceiling) { return 6 * kMiB + ceiling / 64; }
 
 struct Sizes {
-  uint64_t memory = 0, side = 0, piece = 0;
+  uint64_t memory = 0, piece = 0;
+  uint64_t stays = 0;  // what is in memory even if all is streamed that can be: scales, what is in no file
 };
 Sizes sizes_of(std::span<const WeightSize> weights) {
   Sizes s;
   for (const WeightSize& w : weights) {
     s.memory += w.cost.memory_bytes;
     s.piece = std::max(s.piece, w.cost.piece_bytes);
-    if (w.role != WeightRole::table) s.side += w.cost.side_bytes;
+    if (!w.is_in_file) s.stays += w.cost.memory_bytes;
+    else if (w.role != WeightRole::table) s.stays += w.cost.side_bytes;
   }
   return s;
 }
@@ -136,20 +138,21 @@ Result<MemoryPlan> plan_memory(const ModelConfig& config, std::span<const Weight
   plan.bounded = true;
   plan.context = context;
   plan.ring_bytes = ring_for(request.ceiling, sizes.memory, sizes.piece);
-  const uint64_t least = fixed + plan.kv_bytes + sizes.side + kPiecesInRing * sizes.piece;
+  const uint64_t least = fixed + plan.kv_bytes + sizes.stays + kPiecesInRing * sizes.piece;
   if (least > request.ceiling) {
     return Error(ErrorCode::out_of_memory,
                  "memory: a ceiling of " + memory_text(request.ceiling) + " is too small; at least " +
                      memory_text(least) + " are needed: program " + memory_text(request.held_bytes) +
                      ", KV cache of " + std::to_string(context) + " tokens " + memory_text(plan.kv_bytes) +
-                     " (less with --context), a step " + memory_text(plan.work_bytes) + ", scales " +
-                     memory_text(sizes.side) + ", reading ahead " + memory_text(kPiecesInRing * sizes.piece));
+                     " (less with --context), a step " + memory_text(plan.work_bytes) +
+                     ", scales and what else cannot be streamed " + memory_text(sizes.stays) + ", reading ahead " + memory_text(kPiecesInRing * sizes.piece));
   }
-  plan.ring_bytes = std::min(plan.ring_bytes, request.ceiling - fixed - plan.kv_bytes - sizes.side);
+  plan.ring_bytes = std::min(plan.ring_bytes, request.ceiling - fixed - plan.kv_bytes - sizes.stays);
   for (size_t i = 0; i < weights.size(); ++i) {
+    if (!weights[i].is_in_file) continue;
     plan.homes[i] = weights[i].role == WeightRole::table ? WeightHome::in_file : WeightHome::streamed;
   }
-  uint64_t left = request.ceiling - fixed - plan.kv_bytes - sizes.side - plan.ring_bytes;
+  uint64_t left = request.ceiling - fixed - plan.kv_bytes - sizes.stays - plan.ring_bytes;
   for (WeightRole role : {WeightRole::head, WeightRole::layer, WeightRole::vision}) {
     spread(weights, role, &left, &plan.homes);
   }

@@ -29,6 +29,7 @@ struct WeightSize {
   WeightCost cost;
   WeightRole role = WeightRole::layer;
   int64_t columns = 0;
+  bool is_in_file = true;  // else its bytes were put together in memory, and there it stays
 };
 
 struct MemoryPlan {

@@ -277,10 +277,12 @@ Result<ModelWeights> load_weights(const Checkpoint& checkpoint, const ModelConfi
   Loader loader(checkpoint, config, std::move(names), backend, options.progress, log);
   WeightPlan plan;
   plan.weights = TRY(loader.survey());
+  for (const FileMap* map : checkpoint.maps()) plan.files.push_back({map->path(), map->bytes()});
   std::vector<WeightSize> sizes;
   for (size_t i = 0; i < plan.weights.size(); ++i) {
     const std::vector<WeightView>& parts = plan.weights[i].parts;
-    sizes.push_back({backend.weight_cost(parts), loader.roles()[i], parts[0].columns});
+    sizes.push_back({backend.weight_cost(parts), loader.roles()[i], parts[0].columns,
+                     lies_in_files(plan.files, parts)});
   }
   *memory = TRY(plan_memory(config, sizes, options.memory));
   if (options.ring_bytes > 0) memory->ring_bytes = options.ring_bytes;
@@ -292,7 +294,6 @@ Result<ModelWeights> load_weights(const Checkpoint& checkpoint, const ModelConfi
     }
   }
   if (options.on_plan) options.on_plan(*memory, first_streamed);
-  for (const FileMap* map : checkpoint.maps()) plan.files.push_back({map->path(), map->bytes()});
   plan.bounded = memory->bounded;
   plan.direct = options.read || !is_cached(plan.weights, plan.files);
   plan.ring_bytes = memory->ring_bytes;

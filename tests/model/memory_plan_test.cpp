@@ -92,6 +92,20 @@ TEST(MemoryPlan, a_ceiling_holds_and_memory_is_used) {
   }
 }
 
+TEST(MemoryPlan, what_is_in_no_file_stays) {
+  std::vector<WeightSize> weights = medium_weights();
+  weights[0].is_in_file = weights[7].is_in_file = weights.back().is_in_file = false;
+  const MemoryRequest request = ceiling(12 * kGiB);
+  MemoryPlan plan = plan_memory(medium(), weights, request).value();
+  EXPECT_TRUE(plan.streams);
+  EXPECT_EQ(plan.homes[0], WeightHome::memory);
+  EXPECT_EQ(plan.homes[7], WeightHome::memory);
+  EXPECT_EQ(plan.homes.back(), WeightHome::memory);
+  EXPECT_LE(all_bytes(plan, request), request.ceiling);
+  EXPECT_FALSE(plan_memory(medium(), weights, ceiling(4 * kGiB)).has_value());  // the table alone is 3 GiB
+  EXPECT_TRUE(plan_memory(medium(), medium_weights(), ceiling(4 * kGiB)).has_value());
+}
+
 TEST(MemoryPlan, the_head_stays_first_and_layers_evenly) {
   const std::vector<WeightSize> weights = medium_weights();
   MemoryPlan plan = plan_memory(medium(), weights, ceiling(40 * kGiB)).value();

@@ -84,6 +84,20 @@ std::vector<std::vector<float>> outputs(const GoldenModel& m) {
   return all;
 }
 
+// All in memory, read past the page cache.
+void expect_same_past_the_page_cache(const std::string& path, const BackendOptions& backend,
+                                     const std::vector<std::vector<float>>& expected) {
+  ModelLoadOptions direct = plain_load(path);
+  direct.weights.read = [](int fd, void* into, uint64_t bytes, uint64_t offset) -> int64_t {
+    ssize_t got = ::pread(fd, into, bytes, static_cast<off_t>(offset));
+    return got >= 0 ? got : -int64_t{errno};
+  };
+  GoldenModel loaded = open_golden(path, backend, direct);
+  ASSERT_NE(loaded.model, nullptr) << path;
+  EXPECT_FALSE(loaded.model->memory_plan().streams);
+  EXPECT_EQ(outputs(loaded), expected) << path;
+}
+
 TEST(Streaming, gives_the_same_bits_as_memory_for_every_checkpoint) {
   int streamed = 0;
   for (const std::string& path : every_checkpoint()) {
@@ -107,19 +121,36 @@ TEST(Streaming, gives_the_same_bits_as_memory_for_every_checkpoint) {
       EXPECT_LT(plan.streamed_bytes, least.streamed_bytes) << path;
       EXPECT_EQ(outputs(half), expected) << path;
       if (plan.streamed_bytes > 0) ++streamed;
-      // All in memory, read past the page cache.
-      ModelLoadOptions direct = plain_load(path);
-      direct.weights.read = [](int fd, void* into, uint64_t bytes, uint64_t offset) -> int64_t {
-        ssize_t got = ::pread(fd, into, bytes, static_cast<off_t>(offset));
-        return got >= 0 ? got : -int64_t{errno};
-      };
-      GoldenModel loaded = open_golden(path, backend, direct);
-      ASSERT_NE(loaded.model, nullptr) << path;
-      EXPECT_FALSE(loaded.model->memory_plan().streams);
-      EXPECT_EQ(outputs(loaded), expected) << path;
+      expect_same_past_the_page_cache(path, backend, expected);
     }
   }
   EXPECT_GE(streamed, 10);
+}
+
+// MLX's patch convolution is brought into another order in memory: there are no bytes of a file to read for it.
+TEST(Streaming, what_is_put_together_in_memory_stays_there) {
+  const std::string path = std::string(BISE_GOLDEN_DIR) + "/own/clothes/vision-mlx";
+  for (Precision precision : {Precision::fast, Precision::reference}) {
+    const BackendOptions backend{.num_threads = 2, .precision = precision};
+    GoldenModel whole = open_golden(path, backend);
+    ASSERT_NE(whole.model, nullptr);
+    const auto expected = outputs(whole);
+    expect_same_past_the_page_cache(path, backend, expected);
+    GoldenModel tight = open_golden(path, backend, tightest(path, backend));
+    ASSERT_NE(tight.model, nullptr);
+    EXPECT_TRUE(tight.model->memory_plan().streams);
+    EXPECT_EQ(outputs(tight), expected);
+  }
+}
+
+TEST(Streaming, other_tools_files_read_past_the_page_cache_give_the_same_bits) {
+  for (const auto& entry : fs::directory_iterator(std::string(BISE_GOLDEN_DIR) + "/own/clothes")) {
+    const std::string path = entry.path();
+    const BackendOptions backend{.num_threads = 2, .precision = Precision::fast};
+    GoldenModel whole = open_golden(path, backend);
+    ASSERT_NE(whole.model, nullptr) << path;
+    expect_same_past_the_page_cache(path, backend, outputs(whole));
+  }
 }
 
 TEST(Streaming, a_bad_disk_fails_the_step_and_not_the_next_one) {

@@ -144,8 +144,8 @@ Result<void> WeightLoader::plan(WeightPlan plan) {
     auto& sources = weight.home == WeightHome::memory ? loaded : streamed;
     if (weight.home == WeightHome::streamed) {
       side_.push_back(TRY(copy_side_parts(plan.files, segments)));
-    } else if (!std::ranges::all_of(segments, has_stored_rows)) {
-      continue;  // its rows are no runs of bytes: packed out of the map
+    } else if (!std::ranges::all_of(segments, has_stored_rows) || !lies_in_files(plan.files, weight.parts)) {
+      continue;  // its rows are no runs of bytes of a file: packed out of memory
     }
     place_[i] = sources.size();
     sources.push_back({std::move(segments), weight.pass});

@@ -33,16 +33,6 @@ bool has_stored_rows(const WeightSegment& segment) {
   });
 }
 
-std::optional<FileRange> find_in_files(std::span<const StoredFile> files, Bytes part) {
-  for (size_t i = 0; i < files.size(); ++i) {
-    const Bytes whole = files[i].bytes;
-    if (!std::less<>()(part.data(), whole.data()) &&
-        !std::less<>()(whole.data() + whole.size(), part.data() + part.size())) {
-      return FileRange{i, static_cast<uint64_t>(part.data() - whole.data()), part.size()};
-    }
-  }
-  return std::nullopt;
-}
 FileRange locate(std::span<const StoredFile> files, Bytes part) {
   const std::optional<FileRange> found = find_in_files(files, part);
   CHECK(found);  // what streams comes from the files of the plan

@@ -25,9 +25,7 @@ uint64_t stored_row_bytes(const WeightView& view);
 // Whether rows are runs of bytes in the file. GPTQ and AWQ store the transposed matrix: it is read whole.
 bool has_stored_rows(const WeightSegment& segment);
 
-// Where bytes of one of the maps lie in its file; nothing: they are in memory of their own.
-std::optional<FileRange> find_in_files(std::span<const StoredFile> files, Bytes part);
-// The same of bytes that must be in a file.
+// find_in_files() of bytes that must be in a file.
 FileRange locate(std::span<const StoredFile> files, Bytes part);
 
 class WeightStream {
