@@ -59,6 +59,7 @@ class Generator(unittest.TestCase):
         for _ in range(2000):
             _, chain, answer = tasks_text.sum_turn(rng)
             parts, steps = chain.split(":")
+            self.assertEqual(len({len(n) for n in re.split("[+-]", parts)}), 1, chain)
             self.assertEqual(eval(re.sub(r"\b0+(?=\d)", "", parts)), int(answer))
             results = []
             for step in steps.split(","):

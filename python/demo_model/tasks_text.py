@@ -44,27 +44,23 @@ def who(random):
 
 
 # --------------------------------------------------------------------------------------------------------------- sums
-def columns(numbers):
-    """The chain of a written sum, units first: `7+5=12,4+8+1=13,3+2+1=6`."""
-    steps, carry, place = [], 0, 1
-    while place == 1 or any(n >= place for n in numbers):
-        digits = [n // place % 10 for n in numbers if n >= place or (place == 1)] + ([carry] if carry else [])
-        total = sum(digits)
-        steps.append("+".join(map(str, digits)) + f"={total}")
-        carry, place = total // 10, place * 10
+def columns(rows):
+    """The chain of a written sum of numbers of one length, units first: `7+5=12,4+8+1=13,3+0+1=4`."""
+    steps, carry = [], 0
+    for place in zip(*(reversed(row) for row in rows)):
+        digits = [*map(int, place)] + ([carry] if carry else [])
+        steps.append("+".join(map(str, digits)) + f"={sum(digits)}")
+        carry = sum(digits) // 10
     return ",".join(steps)
 
 
 def differences(a, b):
-    """The chain of a written difference a - b >= 0, units first, a borrow written as ten more: `12-5=7,3-2-1=0`."""
-    steps, borrow, place = [], 0, 1
-    while place == 1 or a >= place:
-        x, y = a // place % 10, b // place % 10
-        took = borrow
-        borrow = x - y - took < 0
-        digits = [str(x + 10 * borrow)] + ([str(y)] if b >= place or place == 1 else []) + (["1"] if took else [])
-        steps.append("-".join(digits) + f"={x + 10 * borrow - y - took}")
-        place *= 10
+    """The chain of a written difference of numbers of one length, units first, a borrow written as ten more: `12-5=7,3-2-1=0`."""
+    steps, borrow = [], 0
+    for x, y in zip(map(int, reversed(a)), map(int, reversed(b))):
+        took, borrow = borrow, int(x - y - borrow < 0)
+        digits = [x + 10 * borrow, y] + ([1] if took else [])
+        steps.append("-".join(map(str, digits)) + f"={x + 10 * borrow - y - took}")
     return ",".join(steps)
 
 
@@ -76,10 +72,13 @@ def sum_turn(random, digits=3):
     kind = random.choice(("two", "two", "three", "minus"))
     operands = [words.number(random, digits) for _ in range(3 if kind == "three" else 2)]
     if kind == "minus":
-        a, b = max(operands), min(operands)
-        chain, result, parts, sign, word = differences(a, b), a - b, [a, b], "-", "minus"
+        parts, sign, word = sorted(operands, reverse=True), "-", "minus"
+        result = parts[0] - parts[1]
     else:
-        chain, result, parts, sign, word = columns(operands), sum(operands), operands, "+", "plus"
+        parts, result, sign, word = operands, sum(operands), "+", "plus"
+    # Zeros in front first: then each column has one digit of every number, equally far away.
+    rows = [str(n).zfill(len(str(max(parts)))) for n in parts]
+    chain = differences(*rows) if kind == "minus" else columns(rows)
     style = random.random()
     if style < 0.55:
         text = sign.join(map(str, parts))
@@ -91,7 +90,7 @@ def sum_turn(random, digits=3):
     if kind == "two" and random.random() < 0.15:
         question = "{0} has {1} {3}s and gets {2} more. How many are there?".format(
             words.person(random), parts[0], parts[1], random.choice(words.THINGS))
-    return question, sign.join(map(str, parts)) + ":" + chain, str(result)
+    return question, sign.join(rows) + ":" + chain, str(result)
 
 
 def sums(effort):
