@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdio>
 #include <memory>
+#include <optional>
 
 #include "app/commands.h"
 #include "app/eval_math.h"
@@ -37,9 +38,8 @@ struct Window {
 
 // As llama-perplexity cuts a text: windows that do not overlap, the first token of each replaced by BOS where the chat
 // format begins with one, and tokens window / 2 + 1 and later scored. A last piece that does not fill a window is left out.
-Result<std::vector<Window>> windows_of_text(const PplOptions& options, const Session& session) {
+Result<std::vector<Window>> windows_of_text(const PplOptions& options, const std::string& text, const Session& session) {
   if (!session.chat.service) return Error(ErrorCode::not_found, "the model has no tokenizer; give --ids instead of --text");
-  const std::string text = TRY(read_file(options.text, kMaxText));
   const std::vector<int32_t> ids = session.chat.service->tokenizer().encode(text);
   const auto size = static_cast<size_t>(options.window);
   const TokenId bos = session.chat.service->bos();
@@ -58,8 +58,7 @@ Result<std::vector<Window>> windows_of_text(const PplOptions& options, const Ses
 }
 
 // JSON lines {"ids": [...], "first": n}: tokens from n on are scored.
-Result<std::vector<Window>> windows_of_ids(const PplOptions& options, const Session& session) {
-  const std::string text = TRY(read_file(options.ids, kMaxText));
+Result<std::vector<Window>> windows_of_ids(const PplOptions& options, const std::string& text, const Session& session) {
   std::vector<Window> windows;
   size_t number = 0;
   for (size_t at = 0; at < text.size(); ++number) {
@@ -122,8 +121,7 @@ std::string digest_of(const std::vector<Window>& windows) {
   return text;
 }
 
-Result<std::vector<double>> read_base(const std::string& path, const std::string& digest, size_t count) {
-  const std::string text = TRY(read_file(path, kMaxText));
+Result<std::vector<double>> read_base(const std::string& path, const std::string& text, const std::string& digest, size_t count) {
   auto read = [&]() -> Result<std::vector<double>> {
     const Json json = TRY(parse_json(text));
     if (!json.is_object() || !json.contains("logprobs") || !json["logprobs"].is_array()) {
@@ -146,17 +144,24 @@ Result<std::vector<double>> read_base(const std::string& path, const std::string
 
 Result<int> ppl(const PplOptions& options) {
   const Log log = make_log(options.common.log_level);
+  // A file that cannot be read or written shows before the long part.
+  const std::string source = TRY(read_file(options.text.empty() ? options.ids : options.text, kMaxText));
+  std::string base_text;
+  if (!options.base.empty()) base_text = TRY(read_file(options.base, kMaxText));
+  std::optional<FileWriter> saving;
+  if (!options.save.empty()) saving.emplace(TRY(FileWriter::create(options.save)));
   SessionOptions wanted;
   wanted.common = options.common;
   wanted.needs_text = !options.text.empty();
   std::unique_ptr<Session> session = TRY(open_session(options.model, wanted, log));
-  std::vector<Window> windows = TRY(options.text.empty() ? windows_of_ids(options, *session) : windows_of_text(options, *session));
+  std::vector<Window> windows = TRY(options.text.empty() ? windows_of_ids(options, source, *session)
+                                                           : windows_of_text(options, source, *session));
   if (options.windows > 0 && windows.size() > static_cast<size_t>(options.windows)) windows.resize(static_cast<size_t>(options.windows));
   const std::string digest = digest_of(windows);
   size_t count = 0;
   for (const Window& w : windows) count += w.ids.size() - w.first;
   std::vector<double> base;
-  if (!options.base.empty()) base = TRY(read_base(options.base, digest, count));  // before the long part
+  if (!options.base.empty()) base = TRY(read_base(options.base, base_text, digest, count));
 
   const std::vector<double> logprobs = TRY(score(*session, windows));
   const Perplexity result = perplexity(logprobs);
@@ -170,11 +175,10 @@ Result<int> ppl(const PplOptions& options) {
     row["ratio_error"] = ratio.error;
     line += "; " + format_fixed(100 * (ratio.value - 1), 3) + " % +- " + format_fixed(100 * ratio.error, 3) + " % above " + options.base;
   }
-  if (!options.save.empty()) {
+  if (saving) {
     const Json saved = {{"tokens_digest", digest}, {"perplexity", result.value}, {"logprobs", logprobs}};
-    FileWriter file = TRY(FileWriter::create(options.save));
-    TRY(file.write(as_bytes(saved.dump() + "\n")));
-    TRY(file.commit());
+    TRY(saving->write(as_bytes(saved.dump() + "\n")));
+    TRY(saving->commit());
   }
   TRY(write_output((options.json ? row.dump() : line) + "\n"));
   return kExitDone;

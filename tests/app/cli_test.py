@@ -472,6 +472,7 @@ class Probes(Case):
             self.assert_error(bise("eval", "ppl", MODEL, "--ids", lines, "--windows", "1", "--base", saved), 1, "saved.json", "other tokens")
             self.assert_error(bise("eval", "ppl", MODEL), 2, "--text", "--ids")
             self.assert_error(bise("eval", "ppl", MODEL, "--text", folder + "/none"), 1, "none")
+            self.assert_error(bise("eval", "ppl", MODEL, "--ids", lines, "--save", folder + "/none/x"), 1, "none")
             text.write_text("hello")
             self.assert_error(bise("eval", "ppl", MODEL, "--text", text), 1, "text.txt", "512")
             for bad, words in (("{", ["line 2"]), ("[1]", ["line 2", "object"]), ('{"ids": [1]}', ["line 2", "first"]),

@@ -171,7 +171,7 @@ class CpuBackend : public Backend {
     return {};
   }
   MatrixPeak measure_matrix_peak(double seconds) override {
-    return measure_cpu_peak(kernels_, kernels_.panels, pool_, seconds);
+    return measure_cpu_peak(kernels_, pool_, seconds);
   }
   Arithmetic product_arithmetic(const WeightView& weight, int64_t rows) const override {
     if (options_.precision == Precision::reference) return Arithmetic::float32;

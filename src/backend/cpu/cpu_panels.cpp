@@ -126,27 +126,41 @@ Result<void> CpuPanels::multiply(const WeightSegment& segment, int64_t first, in
 
 void CpuPanels::multiply_block(const WeightSegment& s, const uint8_t* data, const Block& block,
                                Scratch& scratch, MatrixView y, bool accumulate) const {
+  auto* sums = static_cast<float*>(scratch.sums.data());
+  if (kernels_->multiply_e4m3 != nullptr && rows_ <= kCodeRows && is_bare_e4m3(*s.tiles, columns_)) {
+    multiply_codes(s, data, block, sums);
+  } else {
+    multiply_pieces(s, data, block, static_cast<uint16_t*>(scratch.panel.data()), sums);
+  }
+  for (int64_t i = 0; i < block.tiles; ++i) {
+    const int64_t token = block.first_run * kTileRows;
+    store_sums(s, block.first_tile + i, sums + i * block.runs * kTileSums, token,
+               std::min(rows_ - token, block.runs * kTileRows), y, accumulate);
+  }
+}
+
+void CpuPanels::multiply_codes(const WeightSegment& s, const uint8_t* data, const Block& block, float* sums) const {
+  const int64_t steps = steps_of(columns_);
+  PanelProduct p;
+  p.x = static_cast<const uint16_t*>(input_.data()) + block.first_run * steps * kStepElements;
+  p.x_stride = steps * kStepElements;
+  p.runs = 1;
+  p.last_rows = static_cast<int>(rows_);
+  p.codes = data;
+  p.codes_stride = static_cast<int64_t>(s.tile_bytes);
+  p.tiles = block.tiles;
+  p.steps = steps;
+  p.sums = sums;
+  p.sums_stride = block.runs * kTileSums;
+  kernels_->multiply_e4m3(p);
+}
+
+void CpuPanels::multiply_pieces(const WeightSegment& s, const uint8_t* data, const Block& block, uint16_t* panel,
+                                float* sums) const {
   const int64_t steps = steps_of(columns_), piece = rows_ <= kFewRows ? kFewSteps : kPieceSteps, tile_bytes = static_cast<int64_t>(s.tile_bytes);
   const bool stored_panel = is_panel(*s.tiles, columns_);
-  const bool from_codes = kernels_->multiply_e4m3 != nullptr && rows_ <= kCodeRows && is_bare_e4m3(*s.tiles, columns_);
-  auto* panel = static_cast<uint16_t*>(scratch.panel.data());
-  auto* sums = static_cast<float*>(scratch.sums.data());
   const auto* input = static_cast<const uint16_t*>(input_.data()) + block.first_run * steps * kStepElements;
-  if (from_codes) {
-    PanelProduct p;
-    p.x = input;
-    p.x_stride = steps * kStepElements;
-    p.runs = 1;
-    p.last_rows = static_cast<int>(rows_);
-    p.codes = data;
-    p.codes_stride = tile_bytes;
-    p.tiles = block.tiles;
-    p.steps = steps;
-    p.sums = sums;
-    p.sums_stride = block.runs * kTileSums;
-    kernels_->multiply_e4m3(p);
-  }
-  for (int64_t step = 0; step < steps && !from_codes; step += piece) {
+  for (int64_t step = 0; step < steps; step += piece) {
     PanelProduct p;
     p.steps = std::min(piece, steps - step);
     p.tiles = block.tiles;
@@ -184,11 +198,6 @@ void CpuPanels::multiply_block(const WeightSegment& s, const uint8_t* data, cons
       kernels_->multiply(p);
       p.ahead_bytes = 0;
     }
-  }
-  for (int64_t i = 0; i < block.tiles; ++i) {
-    const int64_t token = block.first_run * kTileRows;
-    store_sums(s, block.first_tile + i, sums + i * block.runs * kTileSums, token,
-               std::min(rows_ - token, block.runs * kTileRows), y, accumulate);
   }
 }
 

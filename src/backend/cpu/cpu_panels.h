@@ -47,6 +47,10 @@ class CpuPanels {
   Result<void> reserve(int64_t runs);
   void multiply_block(const WeightSegment& segment, const uint8_t* data, const Block& block, Scratch& scratch,
                       MatrixView y, bool accumulate) const;
+  // The sums of a block: by the kernel that takes FP8 codes, or through panels of some steps at a time.
+  void multiply_codes(const WeightSegment& segment, const uint8_t* data, const Block& block, float* sums) const;
+  void multiply_pieces(const WeightSegment& segment, const uint8_t* data, const Block& block, uint16_t* panel,
+                       float* sums) const;
 
   const PanelKernels* kernels_;
   ThreadPool& pool_;

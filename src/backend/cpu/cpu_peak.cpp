@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "backend/cpu/cpu_memory.h"
+#include "backend/cpu/panel_kernels.h"
 
 namespace bise {
 namespace {
@@ -52,17 +53,17 @@ double peak_rate(ThreadPool& pool, double seconds, Kernel kernel) {
 
 }  // namespace
 
-MatrixPeak measure_cpu_peak(const CpuKernels& kernels, const PanelKernels* panels, ThreadPool& pool, double seconds) {
-  const double each = seconds / (panels == nullptr ? 2 : 4);
+MatrixPeak measure_cpu_peak(const CpuKernels& kernels, ThreadPool& pool, double seconds) {
+  const double each = seconds / (kernels.panels == nullptr ? 2 : 4);
   auto rate_of = [&](PeakUnit unit) {
     return peak_rate(pool, each, [&](int64_t steps, float* sink) { return kernels.peak(unit, steps, sink); }) / 1e12;
   };
   MatrixPeak peak;
   peak.float_tflops = rate_of(PeakUnit::float_fma);
   peak.int8_tops = rate_of(PeakUnit::int8_dot);
-  if (panels != nullptr) {
-    peak.bf16_tflops = peak_rate(pool, each, panels->peak_bf16) / 1e12;
-    if (panels->peak_int8 != nullptr) peak.matrix_int8_tops = peak_rate(pool, each, panels->peak_int8) / 1e12;
+  if (kernels.panels != nullptr) {
+    peak.bf16_tflops = peak_rate(pool, each, kernels.panels->peak_bf16) / 1e12;
+    if (kernels.panels->peak_int8 != nullptr) peak.matrix_int8_tops = peak_rate(pool, each, kernels.panels->peak_int8) / 1e12;
   }
   return peak;
 }

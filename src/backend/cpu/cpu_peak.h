@@ -3,13 +3,11 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/cpu_kernels.h"
-#include "backend/cpu/panel_kernels.h"
 #include "base/thread_pool.h"
 
 namespace bise {
 
 // The best of several rounds, each with all threads of the pool, over about `seconds`.
-// `panels`: null where no product uses them.
-MatrixPeak measure_cpu_peak(const CpuKernels& kernels, const PanelKernels* panels, ThreadPool& pool, double seconds);
+MatrixPeak measure_cpu_peak(const CpuKernels& kernels, ThreadPool& pool, double seconds);
 
 }  // namespace bise
