@@ -42,7 +42,7 @@ ONLY_FROM = {
     r".*intrin\.h": r"backend/cpu/(isa_.*\.cpp|.*\.inl|simd_.*\.h)|app/machine\.cpp|backend/cpu/cpu_features\.cpp",
     # cpu_memory: huge pages for weights; cpu_features: asks the system for tile registers
     r"(sys/mman|sys/stat|fcntl|unistd|sched|pthread)\.h":
-        r"base/(file|thread_pool|read_queue|read_ahead)\.cpp|backend/cpu/cpu_(memory|features)\.cpp|app/.*\.cpp",
+        r"base/(file|memory_nodes|thread_pool|read_queue|read_ahead)\.cpp|backend/cpu/cpu_(memory|features)\.cpp|app/.*\.cpp",
     r"liburing\.h": r"base/read_queue\.cpp",
     r"regex": r"(?!)",
     r"iostream": r".*\.cpp",

@@ -3,11 +3,12 @@
 
     run_suite.py PRESET [--all]
 
-A part is one test program, or all tests that are scripts (they ask the built program). What passed is kept in
+A part is one test program, or the scripts of one subject (they ask the built program). What passed is kept in
 build/PRESET-suite.json with a digest of what the part's result depends on. The last line is `counts: PASSED FAILED SKIPPED`, parts
 that were not run again included.
 """
 import collections
+import functools
 import hashlib
 import json
 import os
@@ -19,17 +20,34 @@ import xml.etree.ElementTree
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FILES_OF_UNITS = ["tests/golden"]   # what test programs read
+# What scripts read beside the built program, by subject; one that is not named reads all of it.
 FILES_OF_SCRIPTS = ["tests", "scripts", "python", "docs", "src", "models", "README.md", "cmake"]
-SCRIPTS = "scripts"
+READS = {
+    "script_layers": ["src", "tests", "bench", "fuzz", "scripts/check_layers.py"],
+    "script_isa_symbols": ["scripts/check_isa_symbols.sh"],
+    "script_golden_chat": ["tests/golden"],
+    "script_golden_model": ["tests/golden", "python/engine_for_check.py"],
+    "script_cli": ["tests/app", "tests/golden", "python", "models", "src/app"],
+    "script_demo_model": ["tests/golden", "python", "models"],
+    "script_server": ["tests/server", "tests/golden", "python", "models"],
+    "script_clients": ["tests/golden", "python", "models"],
+}
+# Tests wait for each other, for sockets and disks: more at a time than there are cores.
+TESTS_AT_A_TIME = 2 * (os.cpu_count() or 1)
+
+
+@functools.cache
+def digest_of_file(path):
+    if not os.path.exists(path):   # one that was removed and not yet committed is still listed
+        return ""
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def digest_of_files(paths):
     whole = hashlib.sha256()
     for path in sorted(paths):
-        whole.update(f"{path}\n".encode())
-        if os.path.exists(path):   # one that was removed and not yet committed is still listed
-            with open(path, "rb") as f:
-                whole.update(hashlib.file_digest(f, "sha256").digest())
+        whole.update(f"{path}\n{digest_of_file(path)}\n".encode())
     return whole.hexdigest()
 
 
@@ -46,11 +64,15 @@ def smollm2():
 
 def digests(build, parts):
     goldens = digest_of_files(f for f in tracked(FILES_OF_UNITS) if not f.endswith((".py", ".md")))   # scripts read those
+    program = digest_of_files([str(build / "bise"), *map(str, build.glob("*.a")), str(ROOT / "tests/scripts.cmake")])
     out = {}
-    for part in parts - {SCRIPTS}:
-        out[part] = digest_of_files([str(build / "tests" / part.replace("unit_", "test_", 1))]) + goldens
-    programs = [str(build / "bise"), *map(str, build.glob("*.a"))]
-    out[SCRIPTS] = digest_of_files(programs + tracked(FILES_OF_SCRIPTS)) + "".join(smollm2())
+    for part in parts:
+        if part.startswith("unit_"):
+            out[part] = digest_of_files([str(build / "tests" / part.replace("unit_", "test_", 1))]) + goldens
+        else:
+            out[part] = program + digest_of_files(tracked(READS.get(part, FILES_OF_SCRIPTS)))
+    if "script_smollm2" in out:
+        out["script_smollm2"] += "".join(smollm2())
     return out
 
 
@@ -64,7 +86,7 @@ def parts_of_tests(preset):
     found = {}
     for test in listed["tests"]:
         labels = next((p["value"] for p in test.get("properties", []) if p["name"] == "LABELS"), [])
-        found[test["name"]] = next((label for label in labels if label.startswith("unit_")), SCRIPTS)
+        found[test["name"]] = next(label for label in labels if label.startswith(("unit_", "script_")))
     return found
 
 
@@ -97,20 +119,22 @@ def main():
         print("not run again, passed before with the same programs and files (FULL=1 runs all):", ", ".join(sorted(kept)))
     counts = {p: collections.Counter(v["counts"]) for p, v in kept.items()}
     if todo:
-        chosen = (["-LE", f"^({'|'.join(sorted(kept))})$"] if SCRIPTS in todo else ["-L", f"^({'|'.join(sorted(todo))})$"]) if kept else []
+        chosen = ["-L", f"^({'|'.join(sorted(todo))})$"] if kept else []
         junit.unlink(missing_ok=True)
         with open(log, "w") as out:
-            status = ctest(preset, "-j", str(os.cpu_count()), "--output-junit", str(junit), *chosen,
+            status = ctest(preset, "-j", str(TESTS_AT_A_TIME), "--output-junit", str(junit), *chosen,
                            stdout=out, stderr=subprocess.STDOUT).returncode
         cases = xml.etree.ElementTree.parse(junit).getroot().iter("testcase") if junit.exists() else []
         for case in cases:
-            counts.setdefault(part_of.get(case.get("name"), SCRIPTS), collections.Counter())[outcome(case)] += 1
+            part = part_of.get(case.get("name"), "unknown")
+            if part not in kept:   # else it only prepared something for another part
+                counts.setdefault(part, collections.Counter())[outcome(case)] += 1
         for part in todo:
             if counts.get(part) and not counts[part]["failed"]:
                 kept[part] = {"digest": now[part], "counts": dict(counts[part])}
         failed = sum(c["failed"] for c in counts.values())
         if status != 0 and not failed:   # ctest itself went wrong
-            counts.setdefault(SCRIPTS, collections.Counter())["failed"] += 1
+            counts.setdefault("unknown", collections.Counter())["failed"] += 1
             kept = {}
         show(log, status != 0)
     stamps.write_text(json.dumps(kept, indent=1) + "\n")

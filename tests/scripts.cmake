@@ -2,17 +2,22 @@
 # program, the examples of the documents, the demo model. They need Python's standard library alone.
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
 
+# The word before the point is the part of the suite it belongs to: scripts/run_suite.py knows which files each part reads.
+function(bise_command_test name)
+  add_test(NAME ${name} COMMAND ${ARGN} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  string(REGEX REPLACE "[.].*" "" part ${name})
+  set_tests_properties(${name} PROPERTIES TIMEOUT 900 ENVIRONMENT "PYTHONDONTWRITEBYTECODE=1" LABELS script_${part})
+endfunction()
 function(bise_script_test name)
-  add_test(NAME ${name} COMMAND Python3::Interpreter ${ARGN} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-  set_tests_properties(${name} PROPERTIES TIMEOUT 900 ENVIRONMENT "PYTHONDONTWRITEBYTECODE=1")
+  bise_command_test(${name} Python3::Interpreter ${ARGN})
 endfunction()
 
 bise_script_test(layers.every_folder_includes_only_from_below ${CMAKE_SOURCE_DIR}/scripts/check_layers.py)
 bise_script_test(layers.the_check_finds_what_it_forbids ${CMAKE_SOURCE_DIR}/scripts/check_layers.py --self-test)
 
-add_test(NAME isa_symbols.nothing_of_a_wide_instruction_set_can_be_shared COMMAND
+bise_command_test(isa_symbols.nothing_of_a_wide_instruction_set_can_be_shared
   ${CMAKE_SOURCE_DIR}/scripts/check_isa_symbols.sh ${CMAKE_BINARY_DIR}/CMakeFiles/bise_backend.dir)
-add_test(NAME isa_symbols.the_check_finds_what_it_forbids COMMAND
+bise_command_test(isa_symbols.the_check_finds_what_it_forbids
   ${CMAKE_SOURCE_DIR}/scripts/check_isa_symbols.sh --self-test)
 set_tests_properties(isa_symbols.the_check_finds_what_it_forbids PROPERTIES
   ENVIRONMENT "CXX=${CMAKE_CXX_COMPILER}")
@@ -64,8 +69,7 @@ bise_script_test(documents.examples_print_what_the_documents_say
 # Needs SmolLM2 in the local store; skipped, and said to be, where it is not.
 bise_script_test(smollm2.examples_print_what_the_documents_say
   ${CMAKE_SOURCE_DIR}/scripts/check_examples.py $<TARGET_FILE_DIR:bise> --smollm2 ${documents})
-set_tests_properties(smollm2.examples_print_what_the_documents_say PROPERTIES
-  LABELS smollm2 SKIP_RETURN_CODE 77)
+set_tests_properties(smollm2.examples_print_what_the_documents_say PROPERTIES SKIP_RETURN_CODE 77)
 
 bise_script_test(cli.exit_codes_pipes_and_interrupts_are_as_documented
   ${CMAKE_SOURCE_DIR}/tests/app/cli_test.py $<TARGET_FILE:bise> ${CMAKE_CURRENT_SOURCE_DIR}/golden)
@@ -101,17 +105,16 @@ bise_script_test(server.structures_let_no_invalid_instance_pass ${schemas}/check
 set_tests_properties(server.structures_let_no_invalid_instance_pass PROPERTIES FIXTURES_REQUIRED tekken_files SKIP_RETURN_CODE 77)
 bise_script_test(server.bears_clients_that_behave_badly
   ${CMAKE_CURRENT_SOURCE_DIR}/server/robustness_test.py $<TARGET_FILE:bise> ${CMAKE_CURRENT_SOURCE_DIR}/golden)
-bise_script_test(server.examples_print_what_the_documents_say
+bise_script_test(smollm2.examples_of_the_server_print_what_the_documents_say
   ${CMAKE_SOURCE_DIR}/scripts/check_examples.py $<TARGET_FILE_DIR:bise> --serve docs/API.md)
-set_tests_properties(server.examples_print_what_the_documents_say PROPERTIES LABELS smollm2 SKIP_RETURN_CODE 77)
+set_tests_properties(smollm2.examples_of_the_server_print_what_the_documents_say PROPERTIES SKIP_RETURN_CODE 77)
 # The long ones begin first: with two at a time the last of them would run alone.
 set_tests_properties(cli.exit_codes_pipes_and_interrupts_are_as_documented server.structures_let_no_invalid_instance_pass
   PROPERTIES COST 100)
 if(NOT BISE_SANITIZE)
-  add_test(NAME clients.openai_for_python COMMAND ${CMAKE_SOURCE_DIR}/python/clients/run.sh python $<TARGET_FILE:bise>)
-  add_test(NAME clients.openai_for_javascript COMMAND ${CMAKE_SOURCE_DIR}/python/clients/run.sh javascript $<TARGET_FILE:bise>)
-  set_tests_properties(clients.openai_for_python clients.openai_for_javascript PROPERTIES
-    TIMEOUT 600 SKIP_RETURN_CODE 77 ENVIRONMENT "PYTHONDONTWRITEBYTECODE=1")
+  bise_command_test(clients.openai_for_python ${CMAKE_SOURCE_DIR}/python/clients/run.sh python $<TARGET_FILE:bise>)
+  bise_command_test(clients.openai_for_javascript ${CMAKE_SOURCE_DIR}/python/clients/run.sh javascript $<TARGET_FILE:bise>)
+  set_tests_properties(clients.openai_for_python clients.openai_for_javascript PROPERTIES SKIP_RETURN_CODE 77)
   # The large ones, when asked for: cmake --build --preset dev --target clients_long
   set(run ${CMAKE_SOURCE_DIR}/python/clients/run.sh)
   add_custom_target(clients_long USES_TERMINAL DEPENDS bise

@@ -84,6 +84,7 @@ std::string as_json(const Findings& found) {
                {"isa_levels_built", build_info().isa_levels},
                {"cores_online", m.online_cores},
                {"cores_usable", m.usable_cores},
+               {"memory_nodes", m.memory_nodes.size()},
                {"cpu_quota", m.cpu_quota ? Json(*m.cpu_quota) : Json()},
                {"memory_bytes", m.memory_total},
                {"memory_available_bytes", m.memory_available},
@@ -122,7 +123,8 @@ std::string as_text(const Findings& found) {
   text +=
       line("ISA level", found.isa + " (built in: " + join(build_info().isa_levels, "none") + ")");
   text += line("cores", std::to_string(m.usable_cores) + " usable of " +
-                            std::to_string(m.online_cores) + quota);
+                            std::to_string(m.online_cores) + quota +
+                            (m.memory_nodes.size() > 1 ? ", on " + std::to_string(m.memory_nodes.size()) + " memory nodes" : ""));
   text += line("memory", format_bytes(m.memory_total) + ", " + format_bytes(m.memory_available) +
                              " available" + limit);
   text += line(

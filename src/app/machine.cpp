@@ -120,6 +120,7 @@ Machine read_machine() {
   machine.cpu_features = useful_features(field(cpu, "flags"));
   machine.online_cores = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
   machine.usable_cores = usable_cores();
+  machine.memory_nodes = memory_nodes();
   machine.cpu_quota = cgroup_cpu_quota();
   machine.memory_total = kib_field(memory, "MemTotal");
   machine.memory_available = available_memory();

@@ -6,12 +6,15 @@
 #include <string>
 #include <vector>
 
+#include "base/memory_nodes.h"
+
 namespace bise {
 
 struct Machine {
   std::string cpu_model;
   std::vector<std::string> cpu_features;  // those our kernels could use
   int online_cores = 0, usable_cores = 0;
+  std::vector<MemoryNode> memory_nodes;  // with processors that this process may use
   std::optional<double> cpu_quota;  // cores' worth, by cgroup
   uint64_t memory_total = 0, memory_available = 0;
   std::optional<uint64_t> memory_limit;  // by cgroup

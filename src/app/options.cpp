@@ -52,6 +52,13 @@ void add_compute_options(CLI::App& command, CommonOptions& options) {
       ->envname("BISE_THREADS")
       ->capture_default_str();
   command
+      .add_option("--numa", options.numa,
+                  "where the machine has several memory nodes; auto: threads are bound to them and each node keeps the "
+                  "weights that its threads read")
+      ->check(CLI::IsMember({"auto", "off"}))
+      ->envname("BISE_NUMA")
+      ->capture_default_str();
+  command
       .add_option("--precision", options.precision,
                   "fast, or reference: float32 activations, at least float32 sums, KV in float32")
       ->check(CLI::IsMember({"fast", "reference"}))

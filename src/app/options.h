@@ -18,6 +18,7 @@ namespace bise {
 struct CommonOptions {
   int threads = 0;  // 0: all usable cores
   std::string isa = "auto";
+  std::string numa = "auto";
   std::string precision = "fast";
   std::string kv_cache_dtype = "auto";
   std::string backend = "auto";

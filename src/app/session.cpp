@@ -62,6 +62,7 @@ Result<std::unique_ptr<Backend>> open_backend(const CommonOptions& options) {
   wanted.precision = options.precision == "reference" ? Precision::reference : Precision::fast;
   wanted.fp8_static_activations = options.fp8_static_activations;
   wanted.row_invariant = options.deterministic;
+  if (options.numa == "auto") wanted.nodes = memory_nodes();
   return create_backend(options.backend, wanted);
 }
 

@@ -21,6 +21,7 @@
 #include "backend/weight.h"
 #include "backend/weight_plan.h"
 #include "base/error.h"
+#include "base/memory_nodes.h"
 
 namespace bise {
 
@@ -42,6 +43,8 @@ struct BackendOptions {
   // No matrix unit: a row has the same bits in a product of any number of rows. Prefill takes longer on
   // processors that have one; elsewhere, and with Precision::reference, nothing changes.
   bool row_invariant = false;
+  // Several: threads are bound to them, and each node keeps the part of the weights that its threads read.
+  std::vector<MemoryNode> nodes = {};
 };
 
 // K and V of one layer in blocks. A slot is block * block_size + offset in block. K and V of a block have

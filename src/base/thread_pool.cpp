@@ -23,9 +23,32 @@ inline void relax() {
 }
 constexpr int kSpins = 4000;  // about 50 µs: longer than the serial part between two ops of a step
 
+// Threads shared out by the processors of the nodes.
+std::vector<ThreadPool::Group> grouped(int num_threads, std::span<const MemoryNode> nodes) {
+  int64_t processors = 0, before = 0;
+  for (const MemoryNode& node : nodes) processors += std::ssize(node.cpus);
+  std::vector<ThreadPool::Group> groups;
+  for (const MemoryNode& node : nodes) {
+    const auto first = static_cast<int>(num_threads * before / processors);
+    before += std::ssize(node.cpus);
+    const auto end = static_cast<int>(num_threads * before / processors);
+    if (end > first) groups.push_back({node, first, end - first});
+  }
+  if (groups.size() < 2) return {{{}, 0, num_threads}};
+  return groups;
+}
+
 }  // namespace
 
 struct ThreadPool::State {
+  // The part of a loop that a group begins with.
+  struct alignas(64) Part {
+    std::atomic<int64_t> next{0};  // passes `end` by at most one grain per thread
+    int64_t end = 0;
+  };
+  std::vector<Group> groups;
+  std::vector<Part> parts;  // one for each group
+  std::vector<size_t> group_of;  // a worker
   std::vector<std::thread> threads;
   std::mutex sleep_mutex;
   std::condition_variable wake;
@@ -39,17 +62,20 @@ struct ThreadPool::State {
   std::atomic<int> sleepers{0};
   std::atomic<bool> stop{false};
   // The loop: written while nobody has joined, read by those who have.
-  std::atomic<int64_t> next{0};  // passes `count` by at most one grain per thread
   std::atomic<bool> busy{false};  // catches a loop within a loop, and two owners
-  int64_t count = 0, grain = 1;
+  int64_t grain = 1;
   Call call = nullptr;
   void* context = nullptr;
 
   void drain(int worker) {
-    for (;;) {
-      int64_t begin = next.fetch_add(grain, std::memory_order_relaxed);
-      if (begin >= count) return;
-      call(context, begin, begin + std::min(grain, count - begin), worker);
+    const size_t own = group_of[static_cast<size_t>(worker)];
+    for (size_t i = 0; i < parts.size(); ++i) {
+      Part& part = parts[(own + i) % parts.size()];
+      for (;;) {
+        const int64_t begin = part.next.fetch_add(grain, std::memory_order_relaxed);
+        if (begin >= part.end) break;
+        call(context, begin, begin + std::min(grain, part.end - begin), worker);
+      }
     }
   }
   void work(int worker) {
@@ -84,15 +110,36 @@ struct ThreadPool::State {
   }
 };
 
-ThreadPool::ThreadPool(int num_threads)
+ThreadPool::ThreadPool(int num_threads, std::span<const MemoryNode> nodes)
     : num_threads_(std::max(num_threads, 1)), state_(std::make_unique<State>()) {
+  State& s = *state_;
+  s.groups = grouped(num_threads_, nodes);
+  s.parts = std::vector<State::Part>(s.groups.size());
+  s.group_of.resize(static_cast<size_t>(num_threads_));
+  for (size_t g = 0; g < s.groups.size(); ++g) {
+    const Group& group = s.groups[g];
+    std::fill_n(s.group_of.begin() + group.first_worker, group.num_workers, g);
+  }
+  const bool binds = s.groups.size() > 1;
   for (int i = 1; i < num_threads_; ++i) {
     try {
-      state_->threads.emplace_back([state = state_.get(), i] { state->work(i); });
+      s.threads.emplace_back([state = state_.get(), i, binds] {
+        if (binds) run_on(state->groups[state->group_of[static_cast<size_t>(i)]].node.cpus);  // refused: it runs anywhere
+        state->work(i);
+      });
     } catch (const std::exception&) {  // the system gives no more threads: work with those we have
       num_threads_ = i;
     }
   }
+}
+
+std::span<const ThreadPool::Group> ThreadPool::groups() const { return state_->groups; }
+
+int64_t ThreadPool::part_end(size_t group, int64_t count, int64_t grain) const {
+  const Group& g = state_->groups[group];
+  if (group + 1 == state_->groups.size()) return count;
+  const int64_t pieces = (count + grain - 1) / grain;
+  return std::min(count, pieces * g.end_worker() / state_->groups.back().end_worker() * grain);
 }
 
 ThreadPool::~ThreadPool() {
@@ -120,11 +167,14 @@ void ThreadPool::run(int64_t count, int64_t grain, Call call, void* context) {
     s.busy.store(false, std::memory_order_release);
     return;
   }
-  s.count = count;
+  int64_t begin = 0;
+  for (size_t g = 0; g < s.parts.size(); ++g) {
+    s.parts[g].next.store(begin, std::memory_order_relaxed);
+    s.parts[g].end = begin = part_end(g, count, grain);
+  }
   s.grain = grain;
   s.call = call;
   s.context = context;
-  s.next.store(0, std::memory_order_relaxed);
   s.raise();
   s.drain(0);
   s.open.store(0);

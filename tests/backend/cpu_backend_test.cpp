@@ -3,6 +3,9 @@
 #include "backend/cpu/cpu_backend.h"
 
 #include <gtest/gtest.h>
+#include <linux/mempolicy.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -10,6 +13,7 @@
 #include <limits>
 
 #include "backend/cpu/cpu_features.h"
+#include "backend/cpu/cpu_memory.h"
 #include "base/float_types.h"
 #include "base/random.h"
 #include "support/emulated_avx512.h"
@@ -95,6 +99,51 @@ TEST(cpu_backend, the_description_names_instruction_set_and_threads) {
   EXPECT_EQ(create_cpu_backend(options).value()->description(), "cpu scalar, 1 thread");
   options.num_threads = 2;
   EXPECT_EQ(create_cpu_backend(options).value()->description(), "cpu scalar, 2 threads");
+  options.nodes = {{0, {0}}, {0, {0}}};
+  EXPECT_EQ(create_cpu_backend(options).value()->description(), "cpu scalar, 2 threads on 2 memory nodes");
+}
+
+TEST(cpu_backend, memory_nodes_change_no_bit) {
+  RandomWeights weights({{FormatId::q8_0, 1600}, {FormatId::f32, 40}}, 1024, kSeed);  // 1.7 MB: placed by parts
+  for (int64_t rows : {1, 5, 40}) {
+    GuardedMatrix x(rows, 1024);
+    fill(x, 3);
+    std::vector<std::vector<float>> seen;
+    for (int nodes : {0, 2, 3}) {
+      BackendOptions options;
+      options.num_threads = 4;
+      options.row_invariant = true;
+      for (int i = 0; i < nodes; ++i) options.nodes.push_back({0, {0}});
+      seen.push_back(product(*create_cpu_backend(options).value(), weights.views(), x));
+    }
+    EXPECT_EQ(seen[1], seen[0]);
+    EXPECT_EQ(seen[2], seen[0]);
+  }
+}
+
+int policy_of(const void* address) {
+  int mode = -1;
+  EXPECT_EQ(syscall(SYS_get_mempolicy, &mode, nullptr, 0, address, MPOL_F_ADDR), 0);
+  return mode;
+}
+
+TEST(cpu_memory, the_parts_of_a_weight_come_from_the_nodes_that_read_them) {
+  constexpr uint64_t kRun = 4096, kRuns = 1000;
+  const std::vector<MemoryNode> here = {{0, {0}}, {0, {0}}}, missing = {{0, {0, 1, 2}}, {1000, {0}}};
+  auto buffer = allocate_host(kRun * kRuns, "a test").value();
+  auto* data = static_cast<uint8_t*>(buffer.data());
+  EXPECT_TRUE(place_by_parts(data, kRuns, kRun, ThreadPool(4)));
+  EXPECT_EQ(policy_of(data), MPOL_DEFAULT);  // one node: nothing is asked of the system
+  if (!place_on_node(data, kRun, 0)) GTEST_SKIP() << "the system refuses to place memory";
+  EXPECT_FALSE(place_by_parts(data, kRuns, kRun, ThreadPool(4, missing)));
+  EXPECT_EQ(policy_of(data + 749 * kRun), MPOL_PREFERRED);  // three of four threads are on the node that is there
+  EXPECT_EQ(policy_of(data + 750 * kRun), MPOL_DEFAULT);
+  EXPECT_TRUE(place_by_parts(data, kRuns, kRun, ThreadPool(4, here)));
+  EXPECT_EQ(policy_of(data + 999 * kRun), MPOL_PREFERRED);
+  EXPECT_TRUE(place_in_turn(buffer, ThreadPool(2, here)));
+  EXPECT_EQ(policy_of(data), MPOL_INTERLEAVE);
+  auto small = allocate_host(1000, "a test").value();
+  EXPECT_TRUE(place_in_turn(small, ThreadPool(2, missing)));  // of the heap: left alone
 }
 
 TEST(cpu_backend, weights_without_a_kernel_say_how_many_bytes_are_decoded) {

@@ -27,6 +27,74 @@ TEST(thread_pool, every_index_runs_exactly_once) {
   }
 }
 
+// Nodes that need not be there: binding to processors that are missing is refused, and nothing else changes.
+std::vector<MemoryNode> nodes_with(std::initializer_list<int> processors) {
+  std::vector<MemoryNode> nodes;
+  for (int count : processors) {
+    nodes.push_back({static_cast<int>(nodes.size()), {}});
+    for (int i = 0; i < count; ++i) nodes.back().cpus.push_back(i);
+  }
+  return nodes;
+}
+
+TEST(thread_pool, every_index_runs_once_on_several_memory_nodes) {
+  for (const auto& nodes : {nodes_with({1, 1}), nodes_with({1, 3}), nodes_with({2, 1, 4})}) {
+    for (int num_threads : {1, 2, 3, 7}) {
+      ThreadPool pool(num_threads, nodes);
+      for (int64_t count : {0, 1, 2, 7, 64, 1000}) {
+        for (int64_t grain : {1, 3, 64, 5000}) {
+          std::vector<int> visits(static_cast<size_t>(count), 0);
+          pool.parallel_for(count, grain, [&](int64_t begin, int64_t end, int) {
+            EXPECT_EQ(begin % grain, 0);
+            EXPECT_EQ(end, std::min(begin + grain, count));
+            for (int64_t i = begin; i < end; ++i) ++visits[static_cast<size_t>(i)];
+          });
+          for (int visit : visits) ASSERT_EQ(1, visit) << num_threads << " " << count << " " << grain;
+        }
+      }
+    }
+  }
+}
+
+TEST(thread_pool, threads_and_indices_are_shared_out_by_the_processors_of_the_nodes) {
+  ThreadPool pool(8, nodes_with({1, 3}));
+  ASSERT_EQ(pool.groups().size(), 2u);
+  EXPECT_EQ(pool.groups()[0].num_workers, 2);
+  EXPECT_EQ(pool.groups()[1].first_worker, 2);
+  EXPECT_EQ(pool.groups()[1].num_workers, 6);
+  EXPECT_EQ(pool.part_end(0, 100), 25);
+  EXPECT_EQ(pool.part_end(0, 100, 10), 20);
+  EXPECT_EQ(pool.part_end(1, 100, 10), 100);
+  EXPECT_EQ(pool.part_end(0, 1), 0);
+  // A node for which no thread is left, and a machine with one node: nothing is bound.
+  EXPECT_EQ(ThreadPool(1, nodes_with({2, 2})).groups().size(), 1u);
+  EXPECT_EQ(ThreadPool(4, nodes_with({2})).groups().size(), 1u);
+  EXPECT_EQ(ThreadPool(4).groups().size(), 1u);
+}
+
+TEST(thread_pool, workers_begin_with_the_part_of_their_node_and_help_when_it_is_done) {
+  ThreadPool pool(2, nodes_with({1, 1}));
+  ASSERT_EQ(pool.num_threads(), 2);
+  for (int round = 0; round < 20; ++round) {
+    std::vector<int> worker_of(8, -1);
+    std::atomic<int> begun{0};
+    pool.parallel_for(8, 1, [&](int64_t begin, int64_t, int worker) {
+      if (begin % 4 == 0) {  // the first of each part: both are inside before either goes on
+        ++begun;
+        while (begun < 2) std::this_thread::yield();
+      }
+      worker_of[static_cast<size_t>(begin)] = worker;
+    });
+    EXPECT_EQ(worker_of[0], 0);
+    EXPECT_EQ(worker_of[4], 1);
+  }
+  std::atomic<bool> helped{false};
+  pool.parallel_for(8, 1, [&](int64_t begin, int64_t, int worker) {
+    if (begin >= 4 && worker == 0) helped = true;
+    while (begin == 4 && worker == 1 && !helped) std::this_thread::yield();  // the caller does the rest of this node's part
+  });
+}
+
 TEST(thread_pool, pieces_are_the_same_for_any_number_of_threads) {
   for (int num_threads : {1, 2, 5}) {
     ThreadPool pool(num_threads);

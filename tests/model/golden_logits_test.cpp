@@ -216,9 +216,10 @@ TEST(Forward, chunk_size_and_thread_count_do_not_change_a_bit) {
   for (int32_t i = 0; i < 150; ++i) ids.push_back(1000 + (i * 37) % 500);
   for (Precision precision : {Precision::fast, Precision::reference}) {
     std::vector<std::vector<float>> seen;
-    for (int32_t threads : {1, 2, 3}) {
-      GoldenModel m = open_golden(checkpoint_path("medium", "hf-bf16"),
-                                  {.num_threads = threads, .precision = precision, .row_invariant = true});
+    for (int32_t threads : {1, 2, 3, -3}) {  // -3: three on two memory nodes
+      BackendOptions options{.num_threads = std::abs(threads), .precision = precision, .row_invariant = true};
+      if (threads < 0) options.nodes = {{0, {0}}, {0, {0, 1}}};
+      GoldenModel m = open_golden(checkpoint_path("medium", "hf-bf16"), options);
       ASSERT_NE(m.model, nullptr);
       for (size_t chunk : {size_t{1}, size_t{7}, size_t{64}, ids.size()}) {
         GoldenSequence sequence(m, 160, KvDType::bf16);

@@ -42,7 +42,7 @@ class CpuBackend : public Backend {
   CpuBackend(const CpuKernels& kernels, const BackendOptions& options)
       : kernels_(table_for(kernels, options)),
         options_(options),
-        pool_(options.num_threads > 0 ? options.num_threads : usable_cores()),
+        pool_(options.num_threads > 0 ? options.num_threads : usable_cores(), options.nodes),
         loader_(pool_, options.precision == Precision::fast),
         panels_(kernels_.panels, pool_),
         inputs_(kernels_, pool_),
@@ -51,7 +51,8 @@ class CpuBackend : public Backend {
 
   std::string description() const override {
     return std::string("cpu ") + kernels_.name + ", " + std::to_string(num_threads()) +
-           (num_threads() == 1 ? " thread" : " threads");
+           (num_threads() == 1 ? " thread" : " threads") +
+           (pool_.groups().size() > 1 ? " on " + std::to_string(pool_.groups().size()) + " memory nodes" : "");
   }
   int num_threads() const override { return pool_.num_threads(); }
   ThreadPool& host_threads() override { return pool_; }
@@ -61,7 +62,9 @@ class CpuBackend : public Backend {
   uint32_t activation_bytes() const override { return 4; }
 
   Result<Buffer> allocate(uint64_t bytes, const char* what) override {
-    return allocate_host(bytes, what);
+    Buffer buffer = TRY(allocate_host(bytes, what));
+    place_in_turn(buffer, pool_);  // any thread reads any of it
+    return buffer;
   }
   Result<Buffer> upload(std::span<const float> values) override {
     Buffer buffer = TRY(allocate_host(values.size_bytes(), "a vector"));

@@ -39,4 +39,24 @@ Result<Buffer> allocate_host(uint64_t bytes, const char* what) {
   return Buffer(data, bytes, [](void* p, size_t size) { ::munmap(p, size); });
 }
 
+bool place_in_turn(Buffer& buffer, const ThreadPool& pool) {
+  if (pool.groups().size() < 2 || buffer.bytes() < kMapFrom) return true;
+  std::vector<MemoryNode> nodes;
+  for (const ThreadPool::Group& group : pool.groups()) nodes.push_back(group.node);
+  return place_in_turn(buffer.data(), buffer.bytes(), nodes);
+}
+
+bool place_by_parts(uint8_t* data, int64_t count, uint64_t run_bytes, const ThreadPool& pool) {
+  if (pool.groups().size() < 2 || static_cast<uint64_t>(count) * run_bytes < kMapFrom) return true;
+  int64_t begin = 0;
+  bool done = true;
+  for (size_t g = 0; g < pool.groups().size(); ++g) {
+    const int64_t end = pool.part_end(g, count);
+    done = place_on_node(data + static_cast<uint64_t>(begin) * run_bytes, static_cast<uint64_t>(end - begin) * run_bytes,
+                         pool.groups()[g].node.id) && done;
+    begin = end;
+  }
+  return done;
+}
+
 }  // namespace bise

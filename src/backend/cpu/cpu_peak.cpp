@@ -93,11 +93,12 @@ double measure_read_bandwidth(int num_threads, double seconds) {
   auto buffer = allocate_host(kBytes, "the bandwidth probe");
   if (!buffer) return 0.0;
   auto* data = static_cast<uint64_t*>(buffer->data());
-  ThreadPool pool(num_threads);
+  ThreadPool pool(num_threads, memory_nodes());
   // Which lead of the prefetch is best differs between processors, so each round takes another one: 0 stands for
   // the hardware alone.
   constexpr int64_t kWords = kBytes / sizeof(uint64_t), kPiece = 1 << 17;
   constexpr int64_t kAhead[] = {512, 1024, 2048, 0};
+  place_by_parts(static_cast<uint8_t*>(buffer->data()), kWords / kPiece, kPiece * sizeof(uint64_t), pool);
   pool.parallel_for(kWords, kPiece, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) data[i] = static_cast<uint64_t>(i);
   });

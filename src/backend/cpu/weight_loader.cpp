@@ -222,6 +222,7 @@ Result<Weight> WeightLoader::pack_into_memory(std::span<const WeightView> parts,
   for (WeightSegment& s : packed->segments) {
     begin.push_back(at);
     s.data = s.tiles ? at : nullptr;
+    if (s.tiles && !place_by_parts(at, s.num_tiles(), s.tile_bytes, pool_)) warn_of_placement();
     if (s.tiles) at += static_cast<uint64_t>(s.num_tiles()) * s.tile_bytes;
     else if (copies) at += codes_bytes(s) + side_bytes(s);
   }
@@ -275,6 +276,13 @@ Result<Weight> WeightLoader::pack_into_memory(std::span<const WeightView> parts,
   }
   weight.storage = std::move(packed);
   return weight;
+}
+
+void WeightLoader::warn_of_placement() {
+  if (warned_of_placement_) return;
+  warned_of_placement_ = true;
+  if (plan_) plan_->log.warning("memory cannot be placed on this machine's " + std::to_string(pool_.groups().size()) +
+                                " memory nodes, so that half of the reads or more go to another; in a container --cap-add SYS_NICE allows it");
 }
 
 Result<Weight> WeightLoader::leave_in_file(std::span<const WeightView> parts, WeightHome home) {

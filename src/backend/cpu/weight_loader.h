@@ -39,8 +39,11 @@ class WeightLoader {
   Result<void> pack_rows(const WeightSegment& segment, int64_t columns, int64_t first, int64_t rows,
                          uint8_t* out);
 
+  void warn_of_placement();
+
   ThreadPool& pool_;
   bool tiled_;
+  bool warned_of_placement_ = false;
   std::optional<WeightPlan> plan_;
   std::vector<DirectFile> files_;       // of the plan, for single rows
   size_t next_ = 0;                     // of the plan's weights
