@@ -5,9 +5,9 @@
 
 Prints one line per task: right answers of how many, with a 95 % interval. --answers FILE keeps every answer's token ids as JSON
 lines; --compare FILE tells how many of them are the same as in such a file (of answers_torch.py, or of another form of the
-weights). --record FILE keeps the counts; --at-least FILE asks the same cases again and fails where fewer answers are right (one
-of a task may turn, because kernels of other processors round otherwise). Needs only
-Python's standard library.
+weights). --record FILE keeps the counts and which cases went wrong; --at-least FILE asks the first --cases of them again and fails where
+fewer answers are right (one of a task may turn, because kernels of other processors round otherwise). Needs only Python's standard
+library.
 """
 import argparse
 import base64
@@ -86,15 +86,15 @@ def main():
     if o.at_least:
         with open(o.at_least, encoding="utf-8") as f:
             wanted = json.load(f)
-        o.cases, o.seed, o.tasks = wanted["cases"], wanted["seed"], ",".join(wanted["right"])
-    sys.exit(evaluate(o, wanted["right"] if o.at_least else {}))
+        o.cases, o.seed, o.tasks = min(o.cases, wanted["cases"]), wanted["seed"], ",".join(wanted["wrong"])
+    sys.exit(evaluate(o, {task: sum(i not in wrong for i in range(o.cases)) for task, wrong in wanted["wrong"].items()} if o.at_least else {}))
 
 
 def evaluate(o, wanted):
     """Asks, prints, keeps; the number of tasks that are below `wanted`."""
     tasks = cases.registry()
     kept = open(o.answers, "w", encoding="utf-8") if o.answers else None
-    other, right, below = {}, {}, 0
+    other, right, wrong, below = {}, {}, {}, 0
     if o.compare:
         with open(o.compare, encoding="utf-8") as f:
             other = {(a["task"], a["index"]): a["ids"] for a in map(json.loads, f)}
@@ -104,6 +104,7 @@ def evaluate(o, wanted):
         ids, answers = ask(o.bise, o.model, made, o.options, o.max_tokens)
         verdicts = [judge.right(c, a) for c, a in zip(made, answers)]
         right[task] = sum(verdicts)
+        wrong[task] = [i for i, verdict in enumerate(verdicts) if not verdict]
         low, high = interval(right[task], len(made))
         bad = task in wanted and right[task] < wanted[task] - 1
         below += bad
@@ -121,8 +122,8 @@ def evaluate(o, wanted):
         print(f"same answers: {same} of {compared}")
     if o.record:
         with open(o.record, "w", encoding="utf-8") as f:
-            json.dump({"seed": o.seed, "cases": o.cases, "right": right}, f, indent=1)
-            f.write("\n")
+            rows = ",\n".join(f'  "{task}": {json.dumps(wrong[task])}' for task in wrong)
+            f.write(f'{{\n "seed": {o.seed},\n "cases": {o.cases},\n "right": {json.dumps(right)},\n "wrong": {{\n{rows}\n }}\n}}\n')
     return below
 
 

@@ -149,7 +149,8 @@ TEST(cpu_panels, products_of_odd_sizes_keep_within_the_bound_of_bf16) {
                                           : format.block_elements == 32 ? std::vector<int64_t>{32, 96, 544}
                                                                         : std::vector<int64_t>{256, 768};
       for (int64_t columns : widths) {
-        for (int i = 0; i < 2; ++i, ++turn) {
+        for (int i = 0; i < 2; ++i) {
+          if (++turn % 3 != 0 && BISE_TEST_SHARE > 1) continue;
           part.rows = kRows[turn % 6];
           RandomWeights weights({part}, columns, kSeed);
           const WeightView& view = weights.views()[0];
