@@ -74,7 +74,8 @@ class BlockAttention {
   // Partials of `queries` over the segments [first, end), joined in order, into `to`.
   void run(const Queries& queries, int32_t first, int32_t end, float* to) {
     const size_t floats = static_cast<size_t>(queries.count() * partial_floats(cache_.head_dim));
-    prepare(queries);
+    if (s_.prepared != &queries) prepare(queries);  // another segment of the same
+    s_.prepared = &queries;
     std::fill_n(to, floats, 0.0f);
     s_.partial.resize(floats);
     for (int32_t segment = first; segment < end; ++segment) {
@@ -129,7 +130,10 @@ class BlockAttention {
       for (int32_t d = 0; d < cache_.head_dim; ++d) q[d] = from[d] * scale;
       if (cache_.type == KernelKv::int4) rotate_head({q, static_cast<size_t>(cache_.head_dim)});
       if (in_bf16()) {
-        std::transform(q, q + padded_, &s_.q_codes[at(i, padded_)], [](float x) { return static_cast<int16_t>(f32_to_bf16(x)); });
+        int16_t* to = &s_.q_codes[at(i, padded_)];
+        for (int32_t d = 0; d < padded_; d += kKvLanes) {  // runs of known length, for the compiler's vectors
+          for (int32_t j = 0; j < kKvLanes; ++j) to[d + j] = static_cast<int16_t>(f32_to_bf16(q[d + j]));
+        }
       }
       if (integer) quantize_query(q, &s_.q_codes[at(i, padded_)], &s_.q_scales[static_cast<size_t>(i)]);
     }
@@ -229,6 +233,7 @@ struct Item {
 
 void run_items(const CpuKernels& kernels, ThreadPool& pool, AttentionScratch& scratch, const std::vector<Item>& items) {
   scratch.threads.resize(static_cast<size_t>(pool.num_threads()));
+  for (AttentionScratch::PerThread& thread : scratch.threads) thread.prepared = nullptr;
   auto block_attention = [&](const Item& item, int worker) {
     return BlockAttention(kernels, scratch.threads[static_cast<size_t>(worker)], item.cache);
   };

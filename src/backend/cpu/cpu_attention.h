@@ -18,6 +18,7 @@ struct AttentionScratch {
     std::vector<float> q, q_scales, out, max, sums, scores, corrections, p_scales, tile;
     std::vector<int16_t> q_codes, p_codes, wide;
     std::vector<float> partial, total;  // of queries: see cpu_attention.cpp
+    const void* prepared = nullptr;     // the queries that q and q_codes were made from
   };
   std::vector<PerThread> threads;
   std::vector<float> partials;         // of segments that threads share
