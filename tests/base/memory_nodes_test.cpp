@@ -76,7 +76,10 @@ TEST(memory_nodes, pages_come_from_the_node_and_a_thread_runs_where_it_is_told) 
   munmap(data, bytes);
   std::thread([&] {
     ASSERT_TRUE(run_on({&last.cpus.back(), 1}));
-    EXPECT_EQ(sched_getcpu(), last.cpus.back());
+    cpu_set_t set;
+    ASSERT_EQ(sched_getaffinity(0, sizeof(set), &set), 0);
+    EXPECT_EQ(CPU_COUNT(&set), 1);
+    EXPECT_TRUE(CPU_ISSET(last.cpus.back(), &set));
     EXPECT_FALSE(run_on({}));
   }).join();
 }
