@@ -27,7 +27,7 @@ READS = {
     "script_isa_symbols": ["scripts/check_isa_symbols.sh"],
     "script_golden_chat": ["tests/golden"],
     "script_golden_model": ["tests/golden", "python/engine_for_check.py"],
-    "script_cli": ["tests/app", "tests/golden", "python", "models", "src/app"],
+    "script_cli": ["tests/app", "tests/golden", "python", "models"],
     "script_demo_model": ["tests/golden", "python", "models"],
     "script_server": ["tests/server", "tests/golden", "python", "models"],
     "script_clients": ["tests/golden", "python", "models"],

@@ -5,7 +5,7 @@
 
 Prints one line per task: right answers of how many, with a 95 % interval. --answers FILE keeps every answer's token ids as JSON
 lines; --compare FILE tells how many of them are the same as in such a file (of answers_torch.py, or of another form of the
-weights). --record FILE keeps the counts and which cases went wrong; --at-least FILE asks the first --cases of them again and fails where
+weights). --record FILE keeps which cases went wrong; --at-least FILE asks the first --cases of them again and fails where
 fewer answers are right (one of a task may turn, because kernels of other processors round otherwise). Needs only Python's standard
 library.
 """
@@ -94,7 +94,7 @@ def evaluate(o, wanted):
     """Asks, prints, keeps; the number of tasks that are below `wanted`."""
     tasks = cases.registry()
     kept = open(o.answers, "w", encoding="utf-8") if o.answers else None
-    other, right, wrong, below = {}, {}, {}, 0
+    other, wrong, below = {}, {}, 0
     if o.compare:
         with open(o.compare, encoding="utf-8") as f:
             other = {(a["task"], a["index"]): a["ids"] for a in map(json.loads, f)}
@@ -103,12 +103,12 @@ def evaluate(o, wanted):
         made = [cases.make(task, o.seed, i, tasks) for i in range(o.cases)]
         ids, answers = ask(o.bise, o.model, made, o.options, o.max_tokens)
         verdicts = [judge.right(c, a) for c, a in zip(made, answers)]
-        right[task] = sum(verdicts)
+        right = sum(verdicts)
         wrong[task] = [i for i, verdict in enumerate(verdicts) if not verdict]
-        low, high = interval(right[task], len(made))
-        bad = task in wanted and right[task] < wanted[task] - 1
+        low, high = interval(right, len(made))
+        bad = task in wanted and right < wanted[task] - 1
         below += bad
-        print(f"{task:15s} {right[task]:4d} of {len(made)}  {100 * right[task] / len(made):5.1f} %  ({low:.1f} to {high:.1f})"
+        print(f"{task:15s} {right:4d} of {len(made)}  {100 * right / len(made):5.1f} %  ({low:.1f} to {high:.1f})"
               + (f"  BELOW the recorded {wanted[task]}" if bad else ""), flush=True)
         for c, a in [(c, a) for c, a, v in zip(made, answers, verdicts) if not v][:o.wrong]:
             print(f"    expected {c.content!r} {c.tool_calls or ''}\n    got      {json.dumps(a, ensure_ascii=False)[:300]}")
@@ -123,7 +123,7 @@ def evaluate(o, wanted):
     if o.record:
         with open(o.record, "w", encoding="utf-8") as f:
             rows = ",\n".join(f'  "{task}": {json.dumps(wrong[task])}' for task in wrong)
-            f.write(f'{{\n "seed": {o.seed},\n "cases": {o.cases},\n "right": {json.dumps(right)},\n "wrong": {{\n{rows}\n }}\n}}\n')
+            f.write(f'{{\n "seed": {o.seed},\n "cases": {o.cases},\n "wrong": {{\n{rows}\n }}\n}}\n')
     return below
 
 

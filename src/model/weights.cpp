@@ -251,11 +251,8 @@ bool is_cached(std::span<const PlannedWeight> weights, std::span<const StoredFil
     for (const PlannedWeight& weight : weights) {
       if (weight.home != WeightHome::memory) continue;
       for (const WeightView& view : weight.parts) {
+        if (!find_in_files({&file, 1}, view.codes)) continue;
         const std::byte* begin = view.codes.data();
-        if (std::less<>()(begin, file.bytes.data()) ||
-            !std::less<>()(begin, file.bytes.data() + file.bytes.size())) {
-          continue;
-        }
         if (low == nullptr || std::less<>()(begin, low)) low = begin;
         if (high == nullptr || std::less<>()(high, begin + view.codes.size())) high = begin + view.codes.size();
       }
