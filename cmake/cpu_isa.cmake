@@ -7,7 +7,8 @@ target_sources(bise_backend PRIVATE ${isa_sources})
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   set(kernel_flags $<$<NOT:$<CONFIG:Debug>>:-O3> -fno-tree-reassoc -fno-tree-ter)
 endif()
-set(avx2_flags ${kernel_flags} -mavx2 -mfma -mf16c)
+# No kernel throws; cleaning up for one that might would refer to a symbol that all files share.
+set(avx2_flags ${kernel_flags} -fno-exceptions -mavx2 -mfma -mf16c)
 set(avx512_flags ${avx2_flags} -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC 12's own AVX-512 header leaves its undefined vectors uninitialised (PR 105593).

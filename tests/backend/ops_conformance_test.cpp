@@ -185,15 +185,13 @@ TEST(ops_batches, a_row_alone_has_the_bits_of_the_row_in_a_batch) {
 }
 
 // Queries and the weights of values in BF16, where the processor multiplies that; emulated everywhere.
-TEST(ops_attention, in_bf16_keeps_within_its_bound_and_the_processor_has_the_bits_of_the_emulation) {
+void expect_attention_in_bf16(const CpuKernels& emulated, const CpuKernels* real) {
   auto reference = create_reference_backend();
   BackendOptions options;
   options.num_threads = 2;
   std::vector<std::unique_ptr<Backend>> backends;
-  backends.push_back(create_cpu_backend_with(kEmulatedBf16Kernels, options));
-#if defined(__x86_64__)
-  if (detect_cpu_features().supports(IsaLevel::avx512_bf16)) backends.push_back(create_cpu_backend_with(kAvx512Bf16Kernels, options));
-#endif
+  backends.push_back(create_cpu_backend_with(emulated, options));
+  if (real) backends.push_back(create_cpu_backend_with(*real, options));
   auto scalar = make_backend("scalar", Precision::fast);
   int num_cases = 0, num_other = 0;
   for (const OpCase& c : test::op_cases()) {
@@ -217,6 +215,50 @@ TEST(ops_attention, in_bf16_keeps_within_its_bound_and_the_processor_has_the_bit
   }
   EXPECT_GT(num_cases, 5);
   EXPECT_GT(num_other, 5);  // it is another arithmetic
+}
+#if defined(__x86_64__)
+const CpuKernels* if_supported(IsaLevel level, const CpuKernels* kernels) {
+  return detect_cpu_features().supports(level) ? kernels : nullptr;
+}
+const CpuKernels* const kBf16 = if_supported(IsaLevel::avx512_bf16, &kAvx512Bf16Kernels);
+const CpuKernels* const kAmx = if_supported(IsaLevel::amx, &kAmxKernels);
+#else
+constexpr const CpuKernels *kBf16 = nullptr, *kAmx = nullptr;
+#endif
+
+TEST(ops_attention, in_bf16_keeps_within_its_bound_and_the_processor_has_the_bits_of_the_emulation) {
+  expect_attention_in_bf16(kEmulatedBf16Kernels, kBf16);
+}
+TEST(ops_attention, on_amx_keeps_within_its_bound_and_the_processor_has_the_bits_of_the_emulation) {
+  expect_attention_in_bf16(kEmulatedAmxKernels, kAmx);
+}
+
+// Sixteen queries are multiplied at once: those of other rows, of other chunks and of none stand beside each.
+TEST(ops_attention, on_amx_gives_a_row_the_same_bits_in_chunks_and_in_any_company) {
+  BackendOptions options;
+  options.num_threads = 2;
+  auto backend = create_cpu_backend_with(kEmulatedAmxKernels, options);
+  for (KvDType kv : {KvDType::bf16, KvDType::fp8}) {
+    for (int32_t window : {0, 50}) {
+      OpCase c{.op = Op::attention, .num_heads = 6, .num_kv_heads = 2, .head_dim = 64, .sliding_window = window, .kv = kv};
+      c.sequences = {{0, 70, 70}, {1, 130, 30}};
+      OpRun all(*backend, c, kSeed);
+      all.run();
+      const size_t width = 6 * 64;
+      for (int32_t rows : {1, 5, 23}) {
+        for (int32_t id : {0, 1}) {
+          const test::SequenceCase& whole = c.sequences[static_cast<size_t>(id)];
+          OpCase one = c;
+          one.sequences = {{id, whole.num_tokens - 2, rows}};
+          OpRun chunk(*backend, one, kSeed);
+          chunk.run();
+          const size_t row = static_cast<size_t>((id == 0 ? 0 : 70) + whole.num_rows - 2 - rows);
+          EXPECT_TRUE(same_bits(chunk.output(), all.output().subspan(row * width, chunk.output().size())))
+              << kv_type_name(kv) << ", window " << window << ", sequence " << id << ", " << rows << " rows";
+        }
+      }
+    }
+  }
 }
 
 class attention_in_company : public testing::TestWithParam<bool> {};

@@ -203,31 +203,28 @@ using namespace simd_emulated_amx;
 #include "backend/cpu/panel.inl"
 namespace dots {
 #include "backend/cpu/panel_dot.inl"
-#include "backend/cpu/attention.inl"
-#include "backend/cpu/attention_bf16.inl"
 constexpr PanelKernels kPanels = {1, kNoPanels, false, round_run, float_panel, nullptr, multiply, multiply_e4m3, peak_bf16, nullptr};
 }  // namespace dots
 #include "backend/cpu/panel_amx.inl"
+#include "backend/cpu/attention.inl"
+#include "backend/cpu/attention_bf16.inl"
+#include "backend/cpu/attention_amx.inl"
+void attend_on_tiles(const AttendBlocks& blocks) { attends_on_amx(blocks) ? attend_amx(blocks) : attend_bf16(blocks); }
 constexpr PanelKernels kPanels = {8, 16, true, round_run, float_panel, int_panel, multiply, nullptr, peak_bf16, peak_matrix_int8};
 
-CpuKernels with_panels(const char* name, const PanelKernels& panels) {
+CpuKernels with_bf16(const char* name, const PanelKernels& panels, void (*attend)(const AttendBlocks&)) {
   CpuKernels kernels = kEmulatedAvx512Kernels;
   kernels.name = name;
   kernels.panels = &panels;
-  kernels.common = &kEmulatedAvx512Kernels;
-  return kernels;
-}
-
-CpuKernels with_bf16() {
-  CpuKernels kernels = with_panels("avx512_bf16 (emulated)", dots::kPanels);
-  kernels.attend_block = dots::attend_block_bf16;
+  kernels.attend = attend;
   kernels.attends_in_bf16 = true;
+  kernels.common = &kEmulatedAvx512Kernels;
   return kernels;
 }
 
 }  // namespace
 
-const CpuKernels kEmulatedBf16Kernels = with_bf16();
-const CpuKernels kEmulatedAmxKernels = with_panels("amx (emulated)", kPanels);
+const CpuKernels kEmulatedBf16Kernels = with_bf16("avx512_bf16 (emulated)", dots::kPanels, attend_bf16);
+const CpuKernels kEmulatedAmxKernels = with_bf16("amx (emulated)", kPanels, attend_on_tiles);
 
 }  // namespace bise

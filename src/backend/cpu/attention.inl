@@ -1,4 +1,4 @@
-// Attention of one block of the KV cache; included by isa_*.cpp only, behind linear.inl and elementwise.inl.
+// Attention over blocks of the KV cache; included by isa_*.cpp only, behind linear.inl and elementwise.inl.
 //
 // A tile of keys or values is widened once for all queries, to float32 or, of integer types, to pairs of
 // int16, and stays in the nearest cache. Lanes are keys in q K and elements of the head in p V, so that no
@@ -29,6 +29,21 @@ inline void in_query_groups(int32_t num_queries, Run run) {
   int32_t q = 0;
   for (; q + kAtOnce <= num_queries; q += kAtOnce) run.template operator()<kAtOnce>(q);
   if (q < num_queries) rest_of_queries<kAtOnce - 1>(q, num_queries - q, run);
+}
+
+// One block of AttendBlocks.
+struct AttendBlock : AttendBlocks {
+  const uint8_t* next_k;  // of the block that comes next, to be asked of memory meanwhile
+  const uint8_t* next_v;
+};
+template <class Attend>
+inline void each_block(const AttendBlocks& blocks, Attend attend) {
+  for (int32_t i = 0; i < blocks.num_blocks; ++i) {
+    AttendBlock a{blocks, blocks.k + blocks.places[i + 1], blocks.v + blocks.places[i + 1]};
+    a.k += blocks.places[i];
+    a.v += blocks.places[i];
+    attend(a);
+  }
 }
 
 // Asks for the lines of `bytes` bytes that the next block has in this place.
@@ -213,8 +228,9 @@ inline F exp2_of(F x) {
   return f_mul(p, f_exp2i(i_from_f(n)));
 }
 
-// scores := 2^(scores - max), times the scales of the values; corrections := 2^(old max - new max).
-inline void soften_scores(const AttendBlock& a) {
+// scores := 2^(scores - max), times the scales of the values; corrections := 2^(old max - new max). Calls meanwhile() for every query.
+template <class Meanwhile>
+inline void soften_scores(const AttendBlock& a, Meanwhile meanwhile) {
   const bool ragged = a.first > 0 || a.end < kKvTokens;
   for (int32_t q = 0; q < a.num_queries; ++q) {
     float* p = a.scores + q * kKvTokens;
@@ -234,6 +250,7 @@ inline void soften_scores(const AttendBlock& a) {
     float* p = a.scores + q * kKvTokens;
     float* sums = a.sums + q * kKvLanes;
     const F shift = f_set1(a.max[q]);
+    meanwhile();
     F low = exp2_of(f_sub(f_load(p), shift)), high = exp2_of(f_sub(f_load(p + 16), shift));
     f_store(p, low);
     f_store(p + 16, high);
@@ -302,9 +319,11 @@ inline void add_values(const AttendBlock& a) {
   }
 }
 
-void attend_block(const AttendBlock& a) {
-  score_keys(a);
-  soften_scores(a);
-  if (kv_is_integer(a.type)) quantize_weights(a);
-  add_values(a);
+void attend(const AttendBlocks& blocks) {
+  each_block(blocks, [](const AttendBlock& a) {
+    score_keys(a);
+    soften_scores(a, [] {});
+    if (kv_is_integer(a.type)) quantize_weights(a);
+    add_values(a);
+  });
 }

@@ -1,5 +1,6 @@
 // Attention over keys and values in BF16 or E4M3, which is BF16 exactly, by AVX512-BF16's dot product: queries and the
-// weights of the values are rounded to BF16 once, sums are float32. Included by isa_avx512_bf16.cpp behind attention.inl.
+// weights of the values are rounded to BF16 once, sums are float32. Included by isa_avx512_bf16.cpp behind attention.inl, and
+// by isa_amx.cpp for what both have in common.
 //
 // Tiles have the order of pairs already (kv_layout.h). A block of which a query sees a part multiplies its values in float32:
 // what stands beside them may be anything, and nothing times anything is not nothing.
@@ -27,6 +28,14 @@ inline void add_pair_steps(const uint16_t* tile, int32_t steps, const int16_t* x
   for (int q = 0; q < kQueries; ++q) sums[q] = s[q];
 }
 
+// The weights of the values in BF16.
+inline void round_weights(const AttendBlock& a) {
+  for (int32_t q = 0; q < a.num_queries; ++q) {
+    const float* p = a.scores + q * kKvTokens;
+    f_store_two_bf16(reinterpret_cast<uint16_t*>(a.p_codes + q * kKvTokens), f_load(p), f_load(p + 16));
+  }
+}
+
 inline void score_keys_bf16(const AttendBlock& a) {
   const int32_t padded = kv_padded(a.head_dim);
   const int64_t tile_bytes = kv_tile_bytes(a.type, padded);
@@ -50,10 +59,7 @@ inline void score_keys_bf16(const AttendBlock& a) {
 inline void add_values_bf16(const AttendBlock& a) {
   const int32_t padded = kv_padded(a.head_dim);
   const int64_t tile_bytes = kv_tile_bytes(a.type, kKvTokens);
-  for (int32_t q = 0; q < a.num_queries; ++q) {
-    const float* p = a.scores + q * kKvTokens;
-    f_store_two_bf16(reinterpret_cast<uint16_t*>(a.p_codes + q * kKvTokens), f_load(p), f_load(p + 16));
-  }
+  round_weights(a);
   for (int32_t at = 0; at < padded; at += kKvLanes) {
     const uint8_t* tile = a.v + at / kKvLanes * tile_bytes;
     const uint8_t* next = a.next_v + at / kKvLanes * tile_bytes;
@@ -69,10 +75,12 @@ inline void add_values_bf16(const AttendBlock& a) {
   }
 }
 
-void attend_block_bf16(const AttendBlock& a) {
-  if (!kv_is_bf16(a.type)) return attend_block(a);
-  score_keys_bf16(a);
-  soften_scores(a);
-  if (a.first > 0 || a.end < kKvTokens) add_values(a);
-  else add_values_bf16(a);
+void attend_bf16(const AttendBlocks& blocks) {
+  if (!kv_is_bf16(blocks.type)) return attend(blocks);
+  each_block(blocks, [](const AttendBlock& a) {
+    score_keys_bf16(a);
+    soften_scores(a, [] {});
+    if (a.first > 0 || a.end < kKvTokens) add_values(a);
+    else add_values_bf16(a);
+  });
 }

@@ -74,8 +74,7 @@ class BlockAttention {
   // Partials of `queries` over the segments [first, end), joined in order, into `to`.
   void run(const Queries& queries, int32_t first, int32_t end, float* to) {
     const size_t floats = static_cast<size_t>(queries.count() * partial_floats(cache_.head_dim));
-    if (s_.prepared != &queries) prepare(queries);  // another segment of the same
-    s_.prepared = &queries;
+    prepare(queries);
     std::fill_n(to, floats, 0.0f);
     s_.partial.resize(floats);
     for (int32_t segment = first; segment < end; ++segment) {
@@ -105,19 +104,19 @@ class BlockAttention {
 
   void prepare(const Queries& queries) {
     const size_t n = static_cast<size_t>(queries.count()), wide = static_cast<size_t>(padded_);
-    const size_t n16 = (n + 15) / 16 * 16, tile = std::max(wide, size_t{kKvTokens}) * kKvLanes;
+    const size_t n16 = (n + kKvLanes - 1) / kKvLanes * kKvLanes, tile = std::max(wide, size_t{kKvTokens}) * kKvLanes;
     s_.q.assign(n * wide, 0.0f);
     s_.out.resize(n * wide);
     s_.max.resize(n);
     s_.sums.resize(n * kKvLanes);
-    s_.scores.resize(n * kKvTokens);
+    s_.scores.resize(n16 * kKvTokens);
     s_.corrections.assign(n16, 0.0f);
     s_.tile.resize(tile);
-    s_.wide.resize(tile);
+    s_.wide.resize(2 * tile);
     const bool integer = kv_is_integer(cache_.type);
     if (integer || in_bf16()) {
-      s_.q_codes.assign(n * wide, 0);
-      s_.p_codes.resize(n * kKvTokens);
+      s_.q_codes.assign((n + kKvLanes - 1) * wide, 0);
+      s_.p_codes.resize(n16 * kKvTokens);
     }
     if (integer) {
       s_.q_scales.resize(n);
@@ -160,35 +159,51 @@ class BlockAttention {
     std::fill(s_.max.begin(), s_.max.end(), kNothing);
     const int32_t begin = std::max(queries.begin(0) / kKvTokens * kKvTokens, segment * kSegment);
     const int32_t end = std::min(queries.end(queries.rows - 1), (segment + 1) * kSegment);
-    for (int32_t t = begin; t < end; t += kKvTokens) run_block(queries, t, t + kKvTokens < end);
+    s_.places.clear();
+    for (int32_t t = begin; t < end; t += kKvTokens) s_.places.push_back(block_at(t, queries.kv_head));
+    const int32_t count = static_cast<int32_t>(s_.places.size());
+    s_.places.push_back(s_.places.back());  // nothing comes next
+    auto whole = [&](int32_t block) {  // every row sees all of it
+      const int32_t t = begin + block * kKvTokens;
+      return queries.begin(queries.rows - 1) <= t && queries.end(0) >= t + kKvTokens;
+    };
+    for (int32_t block = 0; block < count;) {
+      int32_t last = block;
+      while (last < count && whole(last)) ++last;
+      if (last > block) {
+        attend(0, queries.count(), 0, kKvTokens, block, last - block);
+        block = last;
+      } else {
+        run_ragged(queries, begin + block * kKvTokens, block);
+        ++block;
+      }
+    }
   }
 
-  // The keys [t, t + 32): rows that see the same of them together.
-  void run_block(const Queries& queries, int32_t t, bool has_next) {
+  // The keys [t, t + 32), of which rows see parts: those that see the same together.
+  void run_ragged(const Queries& queries, int32_t t, int32_t block) {
     auto seen = [&](int32_t row) {
       return std::pair(std::max(queries.begin(row) - t, 0), std::min(queries.end(row) - t, kKvTokens));
     };
-    const int64_t place = block_at(t, queries.kv_head);
-    const int64_t next = has_next ? block_at(t + kKvTokens, queries.kv_head) : place;
     for (int32_t row = 0; row < queries.rows;) {
       const auto [first, end] = seen(row);
       int32_t last = row + 1;
       while (last < queries.rows && seen(last) == std::pair(first, end)) ++last;
-      if (first < end) attend(row * queries.heads, (last - row) * queries.heads, first, end, place, next);
+      if (first < end) attend(row * queries.heads, (last - row) * queries.heads, first, end, block, 1);
       row = last;
     }
   }
   int64_t block_at(int32_t t, int32_t kv_head) const {
     return (int64_t{cache_.block_table[t / kKvTokens]} * cache_.num_heads + kv_head) * cache_.head_bytes;
   }
-  void attend(int32_t query, int32_t count, int32_t first, int32_t end, int64_t place, int64_t next) {
-    AttendBlock a{};
+  void attend(int32_t query, int32_t count, int32_t first, int32_t end, int32_t block, int32_t num_blocks) {
+    AttendBlocks a{};
     a.type = cache_.type;
     a.head_dim = cache_.head_dim;
-    a.k = cache_.k + place;
-    a.v = cache_.v + place;
-    a.next_k = cache_.k + next;
-    a.next_v = cache_.v + next;
+    a.k = cache_.k;
+    a.v = cache_.v;
+    a.places = &s_.places[static_cast<size_t>(block)];
+    a.num_blocks = num_blocks;
     a.first = first;
     a.end = end;
     a.num_queries = count;
@@ -208,7 +223,7 @@ class BlockAttention {
       a.q_scales = &s_.q_scales[static_cast<size_t>(query)];
       a.p_scales = s_.p_scales.data();
     }
-    kernels_.attend_block(a);
+    kernels_.attend(a);
   }
   void take(int32_t query, float* partial) const {
     std::memcpy(partial, &s_.out[at(query, padded_)], static_cast<size_t>(padded_) * sizeof(float));
@@ -233,7 +248,6 @@ struct Item {
 
 void run_items(const CpuKernels& kernels, ThreadPool& pool, AttentionScratch& scratch, const std::vector<Item>& items) {
   scratch.threads.resize(static_cast<size_t>(pool.num_threads()));
-  for (AttentionScratch::PerThread& thread : scratch.threads) thread.prepared = nullptr;
   auto block_attention = [&](const Item& item, int worker) {
     return BlockAttention(kernels, scratch.threads[static_cast<size_t>(worker)], item.cache);
   };

@@ -17,8 +17,8 @@ struct AttentionScratch {
   struct PerThread {
     std::vector<float> q, q_scales, out, max, sums, scores, corrections, p_scales, tile;
     std::vector<int16_t> q_codes, p_codes, wide;
+    std::vector<int64_t> places;         // of the blocks of a segment
     std::vector<float> partial, total;  // of queries: see cpu_attention.cpp
-    const void* prepared = nullptr;     // the queries that q and q_codes were made from
   };
   std::vector<PerThread> threads;
   std::vector<float> partials;         // of segments that threads share

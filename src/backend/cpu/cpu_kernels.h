@@ -27,30 +27,31 @@ enum class KernelActivation : uint8_t { silu, gelu_erf, gelu_tanh };
 // float_fma: products and sums of float32. int8_dot: of bytes, summed in 32 bits.
 enum class PeakUnit : uint8_t { float_fma, int8_dot };
 
-// One block of keys and values of one KV head against all queries that see its keys [first, end): one step
-// of softmax(q K) V that never looks back (Milakov and Gimelshein 2018). Scores are in powers of two: q comes
-// times log2(e).
-struct AttendBlock {
+// Blocks of keys and values of one KV head, one after the other, against all queries that see their keys
+// [first, end): steps of softmax(q K) V that never look back (Milakov and Gimelshein 2018). Scores are in powers of
+// two: q comes times log2(e).
+struct AttendBlocks {
   KernelKv type;
   int32_t head_dim;
-  const uint8_t* k;          // tiles and scales (kv_layout.h)
+  const uint8_t* k;          // of the cache: tiles and scales (kv_layout.h)
   const uint8_t* v;
-  const uint8_t* next_k;     // of the block that comes next, to be asked of memory meanwhile; else k, v
-  const uint8_t* next_v;
-  int32_t first, end;        // 0 <= first < end <= 32
+  const int64_t* places;     // where in k and v the blocks begin, and behind the last what is read next
+  int32_t num_blocks;
+  int32_t first, end;        // 0 <= first < end <= 32, the same in each block
   int32_t num_queries;
   const float* q;            // [num_queries][padded], times the scale of the scores and log2(e); not read by integer types
-  const int16_t* q_codes;    // integer types: the same in 16 bits, so small that a product fits 32; attends_in_bf16: in BF16
+  const int16_t* q_codes;    // integer types: the same in 16 bits, so small that a product fits 32; attends_in_bf16: in BF16, with
+                             // room to read 16 rows at a time
   const float* q_scales;     // [num_queries]
   float* out;                // [num_queries][padded], running sum of 2^(s - max) v
   float* max;                // [num_queries], of the scores so far; -3e38 before the first
   float* sums;               // [num_queries][16]: of 2^(s - max), in lanes
-  float* scores;             // scratch: [num_queries][32]
-  float* corrections;        // scratch: [num_queries rounded up to 16]
-  int16_t* p_codes;          // scratch of integer types and of attends_in_bf16: [num_queries][32]
+  float* scores;             // scratch: [n16][32], n16 = num_queries rounded up to 16
+  float* corrections;        // scratch: [n16]
+  int16_t* p_codes;          // scratch of integer types and of attends_in_bf16: [n16][32]
   float* p_scales;           // scratch of integer types: [num_queries]
   float* tile;               // scratch: [max(padded, 32)][16]
-  int16_t* wide;             // scratch: as many
+  int16_t* wide;             // scratch: twice as many
 };
 
 struct PanelKernels;
@@ -74,7 +75,7 @@ struct CpuKernels {
                            float* out);
   // Rotates pairs (i, i + half) of one head in place, then multiplies by `factor`.
   void (*rope)(float* x, const float* cosine, const float* sine, int32_t half, float factor);
-  void (*attend_block)(const AttendBlock& args);
+  void (*attend)(const AttendBlocks& args);
   LogitMath logits;
   // Multiplies and adds in registers, `steps` times a fixed number that hides all latencies, and returns
   // the operations done (a product and its addition are two). `sink` [16] gives the numbers, small
@@ -82,12 +83,13 @@ struct CpuKernels {
   double (*peak)(PeakUnit unit, int64_t steps, float* sink);
   // Products of several rows in BF16; null where there are none.
   const PanelKernels* panels = nullptr;
-  // attend_block takes queries in BF16 for keys and values in BF16 and E4M3.
+  // `attend` takes queries in BF16 for keys and values in BF16 and E4M3.
   bool attends_in_bf16 = false;
   // The table that has the bits of every other one, where this has panels or attention with bits of their own; else null.
   const CpuKernels* common = nullptr;
 };
-void attend_in_bf16(const AttendBlock& args);  // isa_avx512_bf16.cpp
+void attend_in_bf16(const AttendBlocks& args);  // isa_avx512_bf16.cpp
+void attend_on_amx(const AttendBlocks& args);   // isa_amx.cpp
 
 // Each is defined by its isa_*.cpp.
 extern const CpuKernels kScalarKernels;

@@ -24,26 +24,22 @@ using namespace simd_avx512;
 
 constexpr CpuKernels kTable = {
     "avx512",   linear_float, linear_int, dot,       quantize_row, rms_norm, gated_activation,
-    rope,      attend_block, {logit_peaks, logit_exp_sums}, peak,
+    rope,      attend, {logit_peaks, logit_exp_sums}, peak,
 };
-constexpr CpuKernels with_panels(const char* name, const PanelKernels& panels) {
+constexpr CpuKernels with_bf16(const char* name, const PanelKernels& panels, void (*attend)(const AttendBlocks&)) {
   CpuKernels table = kTable;
   table.name = name;
   table.panels = &panels;
-  table.common = &kAvx512Kernels;
-  return table;
-}
-constexpr CpuKernels with_bf16() {
-  CpuKernels table = with_panels("avx512_bf16", kBf16Panels);
-  table.attend_block = attend_in_bf16;
+  table.attend = attend;
   table.attends_in_bf16 = true;
+  table.common = &kAvx512Kernels;
   return table;
 }
 
 }  // namespace
 
 const CpuKernels kAvx512Kernels = kTable;
-const CpuKernels kAvx512Bf16Kernels = with_bf16();
-const CpuKernels kAmxKernels = with_panels("amx", kAmxPanels);
+const CpuKernels kAvx512Bf16Kernels = with_bf16("avx512_bf16", kBf16Panels, attend_in_bf16);
+const CpuKernels kAmxKernels = with_bf16("amx", kAmxPanels, attend_on_amx);
 
 }  // namespace bise

@@ -26,6 +26,6 @@ using namespace simd_avx512_bf16;
 // From one row on, so that a row has the same bits in any company. Integer tiles stay with the products in 8 bits, which are
 // twice as many an instruction.
 const PanelKernels kBf16Panels = {1, kNoPanels, false, round_run, float_panel, nullptr, multiply, multiply_e4m3, peak_bf16, nullptr};
-void attend_in_bf16(const AttendBlock& a) { attend_block_bf16(a); }
+void attend_in_bf16(const AttendBlocks& blocks) { attend_bf16(blocks); }
 
 }  // namespace bise
