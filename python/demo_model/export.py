@@ -71,31 +71,38 @@ def write_hf(folder, tekken, weights, fp8):
     write_companions(folder, tekken)
 
 
-def write_mistral(folder, tekken, weights, fp8):
+def write_mistral(folder, tekken, weights, fp8, sizes=None):
+    """`sizes`: those of the model where none are given; `tekken`: None for a head, which has no words of its own."""
     import make
-    make.write_tokenizer = lambda *_, **__: shutil.copy(tekken, f"{folder}/tekken.json")
+    make.write_tokenizer = lambda *_, **__: tekken and shutil.copy(tekken, f"{folder}/tekken.json")
     make.VOCAB = architecture.VOCABULARY
-    make.write_mistral(folder, numbers(), weights, fp8=fp8)
+    make.write_mistral(folder, sizes or numbers(), weights, fp8=fp8)
 
 
-def activation_ranges(weights, tekken, count=64):
-    """Largest input of each text linear over training cases."""
+def activation_ranges(linears, tekken, forward, count=8):
+    """{name: largest input} of the linears {name: module} in forward(batch), over training cases."""
     import batches
     import cases
     from render import Renderer
     import train
-    model = architecture.build()
-    model.load_state_dict({k: v.float() for k, v in weights.items()}, strict=False)
     ranges, renderer, tasks = {}, Renderer(tekken), cases.registry()
-    for name, module in model.named_modules():
-        if ".language_model.layers." in name and isinstance(module, torch.nn.Linear):
-            module.register_forward_pre_hook(
-                lambda m, a, key=name: ranges.__setitem__(key, max(ranges.get(key, 0.0), float(a[0].abs().max()))))
+    for name, module in linears.items():
+        module.register_forward_pre_hook(
+            lambda m, a, key=name: ranges.__setitem__(key, max(ranges.get(key, 0.0), float(a[0].abs().max()))))
     with torch.no_grad():
         for task in batches.SHARES:
-            for i in range(count // 8):
-                batches.forward(model, [batches.Sample(cases.make(task, train.TRAIN_SEED, i, tasks), renderer)])
+            for i in range(count):
+                forward([batches.Sample(cases.make(task, train.TRAIN_SEED, i, tasks), renderer)])
     return ranges
+
+
+def text_ranges(weights, tekken):
+    """Of the linears of the text layers."""
+    import batches
+    model = architecture.build()
+    model.load_state_dict({k: v.float() for k, v in weights.items()}, strict=False)
+    linears = {name: m for name, m in model.named_modules() if ".language_model.layers." in name and isinstance(m, torch.nn.Linear)}
+    return activation_ranges(linears, tekken, lambda batch: batches.forward(model, batch))
 
 
 def to_fp8(weights, ranges):
@@ -133,7 +140,7 @@ def main():
         sys.exit(f"unknown form {', '.join(sorted(unknown))}; known: {', '.join(FORMS)}")
     low_bit_forms = ("w4a16", "nvfp4", "mlx-4bit")
     tekken, weights = f"{directory}/tekken.json", trained_weights(directory)
-    quantised = to_fp8(weights, activation_ranges(weights, tekken)) if any("fp8" in f for f in forms) else None
+    quantised = to_fp8(weights, text_ranges(weights, tekken)) if any("fp8" in f for f in forms) else None
     for form in ["bf16"] + [f for f in forms if f != "bf16"]:   # GGUF is made from the BF16 folder
         folder = f"{out}/{form}"
         shutil.rmtree(folder, ignore_errors=True)

@@ -105,4 +105,4 @@ def needle(tokens):
 
 
 TASKS = {"recall_chat": chat, "refuse": refuse, "recall_short": document(3, 40), "recall_1k": document(40, 90),
-         "recall_2k": needle(2000), "recall_8k": needle(8000), "recall_16k": needle(16000)}
+         "recall_long": document(90, 180), "recall_2k": needle(2000), "recall_8k": needle(8000), "recall_16k": needle(16000)}

@@ -16,7 +16,7 @@ import batches
 _attention = torch.nn.functional.scaled_dot_product_attention
 
 
-def _attention_in_float32(query, key, value, *args, **kwargs):
+def attention_in_float32(query, key, value, *args, **kwargs):
     """Torch's own for processors is three times slower backwards in bfloat16."""
     with torch.autocast("cpu", enabled=False):
         return _attention(query.float(), key.float(), value.float(), *args, **kwargs)
@@ -27,7 +27,7 @@ def add_gradients(model, micro_batches, total, words=None, share=0.0, bfloat16=F
     image token adds its two losses (marks.py) with weight `share`. `bfloat16`: products in that arithmetic, weights stay float32."""
     by_task = collections.defaultdict(lambda: [0.0, 0])
     for batch in micro_batches:
-        torch.nn.functional.scaled_dot_product_attention = _attention_in_float32 if bfloat16 else _attention
+        torch.nn.functional.scaled_dot_product_attention = attention_in_float32 if bfloat16 else _attention
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             logits, targets, weights, owner, *marked = batches.forward(model, batch, words)
         losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")

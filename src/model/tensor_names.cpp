@@ -109,6 +109,12 @@ Result<TensorNames> TensorNames::detect(const Checkpoint& checkpoint) {
       return names;
     }
   }
+  if (checkpoint.has_weight("eagle_linear.weight")) {
+    return Error(ErrorCode::unsupported,
+                 checkpoint.path() +
+                     ": the draft head (EAGLE) of another model: it has no embedding and no output of its own and cannot run "
+                     "alone; name the folder of that model, which runs without a draft head");
+  }
   return Error(ErrorCode::unsupported,
                checkpoint.path() + ": no embedding table under any name of the Mistral 3 family (" +
                    (names.layout_ == Layout::hf ? "model.language_model.embed_tokens.weight, …"
