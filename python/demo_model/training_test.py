@@ -12,6 +12,8 @@ import torch
 import architecture
 import batches
 import cases
+import draft
+import export
 import marks
 import optimizer
 import render
@@ -153,6 +155,35 @@ class Start(unittest.TestCase):
         self.assertGreater(len(pairs), 500)
         for token, bare in pairs.items():
             self.assertEqual(RENDERER.text([token]), " " + RENDERER.text([bare]))
+
+
+class DraftHead(unittest.TestCase):
+    def test_a_step_from_a_place_sees_what_a_program_would_have_in_its_cache(self):
+        head, hidden = draft.Draft().double().eval(), architecture.CONFIG["text_config"]["hidden_size"]
+        n, generator = 7, torch.Generator().manual_seed(4)
+        embeds, given = (torch.randn(1, n + draft.STEPS, hidden, generator=generator, dtype=torch.float64) for _ in range(2))
+        positions = (torch.arange(n + draft.STEPS) * 5).unsqueeze(0)
+        with torch.no_grad():
+            states = head(embeds, given, positions)
+            for place in range(n):
+                inputs = [head.eagle_linear(torch.cat([embeds[:, p + 1], given[:, p]], -1)) for p in range(place + 1)]
+                for step in range(draft.STEPS):   # each of them through the whole head again, without a cache
+                    at = torch.cat([positions[:, :place + 1], positions[:, place + 1:place + 1 + step]], 1)
+                    state = head.body(inputs_embeds=torch.stack(inputs, 1), position_ids=at, attention_mask=torch.ones_like(at),
+                                      use_cache=False).last_hidden_state[:, -1]
+                    torch.testing.assert_close(states[step][:, place], state, atol=1e-9, rtol=1e-9)
+                    inputs.append(head.eagle_linear(torch.cat([embeds[:, place + 2 + step], state], -1)) if step + 1 < draft.STEPS else None)
+
+    def test_the_published_file_is_read_back_within_the_rounding_of_fp8(self):
+        head, folder = draft.Draft(), f"{FOLDER}/head"
+        weights = {draft.long_name(k): v.to(torch.bfloat16) for k, v in head.state_dict().items()}
+        ranges = {draft.long_name(name): 2.0 for name, m in head.named_modules() if isinstance(m, torch.nn.Linear)}
+        export.write_mistral(folder, None, export.to_fp8(weights, ranges), True, draft.SIZES)
+        self.assertEqual(sorted(os.listdir(folder)), ["consolidated.safetensors", "params.json"])
+        found = draft.load_head(folder).state_dict()
+        for name, w in head.state_dict().items():
+            self.assertLessEqual(float((found[name] - w).abs().max()), float(w.abs().max()) / 16)
+            self.assertLess(float((found[name] - w).norm()), 0.04 * float(w.norm()))
 
 
 class Training(unittest.TestCase):
