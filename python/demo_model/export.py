@@ -96,13 +96,22 @@ def activation_ranges(linears, tekken, forward, count=8):
     return ranges
 
 
+def text_linears(model):
+    """{name: module} of what is in E4M3 in the FP8 form."""
+    return {name: m for name, m in model.named_modules() if ".language_model.layers." in name and isinstance(m, torch.nn.Linear)}
+
+
 def text_ranges(weights, tekken):
-    """Of the linears of the text layers."""
     import batches
     model = architecture.build()
     model.load_state_dict({k: v.float() for k, v in weights.items()}, strict=False)
-    linears = {name: m for name, m in model.named_modules() if ".language_model.layers." in name and isinstance(m, torch.nn.Linear)}
-    return activation_ranges(linears, tekken, lambda batch: batches.forward(model, batch))
+    return activation_ranges(text_linears(model), tekken, lambda batch: batches.forward(model, batch))
+
+
+def fp8_of(w):
+    """(codes in E4M3, scale in BF16) of a tensor."""
+    scale = (w.float().abs().max().clamp(min=1e-30) / 448).to(torch.bfloat16)
+    return (w.float() / scale.float()).clamp(-448, 448).to(torch.float8_e4m3fn), scale
 
 
 def to_fp8(weights, ranges):
@@ -112,9 +121,7 @@ def to_fp8(weights, ranges):
         if module not in ranges:
             out[name] = w
             continue
-        scale = (w.float().abs().max() / 448).to(torch.bfloat16)
-        out[name] = (w.float() / scale.float()).clamp(-448, 448).to(torch.float8_e4m3fn)
-        out[module + ".weight_scale_inv"] = scale
+        out[name], out[module + ".weight_scale_inv"] = fp8_of(w)
         out[module + ".activation_scale"] = torch.tensor(1.1 * ranges[module] / 448).to(torch.bfloat16)
     return out
 

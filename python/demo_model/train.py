@@ -8,6 +8,7 @@ cases, tokens, seconds).
 """
 import argparse
 import collections
+import contextlib
 import json
 import os
 import random
@@ -19,6 +20,7 @@ import torch
 import architecture
 import batches
 import cases
+import export
 import marks
 import vocabulary
 from optimizer import Optimizer
@@ -45,6 +47,7 @@ def options():
     p.add_argument("--decay-from", type=int, default=1 << 60, help="step from which the rates fall to a twentieth at --until-step")
     p.add_argument("--average", type=float, default=0.998, help="decay of the running average of weights")
     p.add_argument("--marks", type=float, default=0.05, help="weight of what stands in an image token (marks.py)")
+    p.add_argument("--fp8", action="store_true", help="gradients at the weights as the FP8 form has them: for the last steps, at low rates")
     p.add_argument("--weights", help="a model folder (bf16 or fp8) whose weights are the start, where there is no checkpoint yet")
     p.add_argument("--tower-steps", type=int, default=0, help="steps of the tower alone before going on, on what stands in each image token")
     p.add_argument("--shares", default="", help="task=share,... instead of the built-in ones")
@@ -139,6 +142,21 @@ class Run:
         print(json.dumps(row), flush=True)
 
 
+@contextlib.contextmanager
+def rounded_to_fp8(model):
+    """Inside, the linears of the text layers have the values that the FP8 form keeps of them."""
+    weights = [m.weight for m in export.text_linears(model).values()]
+    kept = [w.detach().clone() for w in weights]
+    with torch.no_grad():
+        for w in weights:
+            codes, scale = export.fp8_of(w.to(torch.bfloat16))
+            w.copy_(codes.float() * scale.float())
+    yield
+    with torch.no_grad():
+        for w, before in zip(weights, kept):
+            w.copy_(before)
+
+
 def train_tower(run, renderer, tasks, words, o, stop):
     """The tower and the projector alone: each image token says what stands in it."""
     sums, began = [0.0, 0.0], time.time()
@@ -188,7 +206,9 @@ def main():
         began = time.time()
         shares = shares_at(run.step, o)
         samples = batches.samples_of_step(TRAIN_SEED, run.step, shares, o.budget, renderer, tasks, words)
-        for task, (total, count) in workers.train_step(samples).items():
+        with rounded_to_fp8(run.model) if o.fp8 else contextlib.nullcontext():
+            by_task = workers.train_step(samples)
+        for task, (total, count) in by_task.items():
             losses[task][0] += total
             losses[task][1] += count
         torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)

@@ -17,6 +17,7 @@ import export
 import marks
 import optimizer
 import render
+import train
 import vocabulary
 import workers
 
@@ -192,6 +193,24 @@ class Training(unittest.TestCase):
         values = torch.linalg.svdvals(optimizer.orthogonal(g))
         self.assertGreater(float(values.min()), 0.5)
         self.assertLess(float(values.max()), 1.3)
+
+    def test_gradients_are_taken_where_the_fp8_form_has_the_weights(self):
+        model = architecture.build()
+        before = {k: v.clone() for k, v in model.state_dict().items()}
+        linears = {f"{name}.weight" for name in export.text_linears(model)}
+        self.assertEqual(len(linears), 6 * 7)
+        published = export.to_fp8({k: v.to(torch.bfloat16) for k, v in before.items()}, {k.removesuffix(".weight"): 1.0 for k in linears})
+        changed = 0
+        with train.rounded_to_fp8(model):
+            for name, w in model.state_dict().items():
+                wanted = before[name]
+                if name in linears:
+                    wanted = published[name].float() * published[name.removesuffix(".weight") + ".weight_scale_inv"].float()
+                    changed += not torch.equal(w, before[name])
+                self.assertTrue(torch.equal(w, wanted), name)
+        self.assertGreater(changed, 30)   # some are zero at the start
+        for name, w in model.state_dict().items():
+            self.assertTrue(torch.equal(w, before[name]))
 
     def test_two_processes_give_the_gradients_of_one(self):
         samples = [s for s in (batches.Sample(c, RENDERER, None, WORDS) for c in some(1)) if len(s.ids) < 600]
