@@ -1,5 +1,5 @@
 // The layout of the KV cache on the CPU: what storing writes and the attention kernels read. Plain numbers
-// only, for files that are compiled for one instruction set. docs/FORMATS.md defines the values.
+// only, for files that are compiled for one instruction set: nothing of here may be shared by the linker. docs/FORMATS.md defines the values.
 //
 // K and V of a block (32 tokens) and KV head are a run of bytes each: tiles, then scales. Both products of
 // attention read their tiles as products of weights do, 16 lanes at a time, two steps at a time:
@@ -26,9 +26,9 @@ constexpr int32_t kKvTokens = 32;  // of a block
 constexpr int32_t kKvLanes = 16;   // of a tile
 constexpr int32_t kKvGroup = 32;   // elements of a head that share a factor of int4
 
-constexpr int32_t kv_padded(int32_t head_dim) { return (head_dim + 15) / 16 * 16; }
-constexpr int32_t kv_groups(int32_t head_dim) { return (head_dim + kKvGroup - 1) / kKvGroup; }
-constexpr int32_t kv_bits(KernelKv type) {
+[[gnu::always_inline]] constexpr int32_t kv_padded(int32_t head_dim) { return (head_dim + 15) / 16 * 16; }
+[[gnu::always_inline]] constexpr int32_t kv_groups(int32_t head_dim) { return (head_dim + kKvGroup - 1) / kKvGroup; }
+[[gnu::always_inline]] constexpr int32_t kv_bits(KernelKv type) {
   switch (type) {
     case KernelKv::f32: return 32;
     case KernelKv::bf16:
@@ -40,26 +40,26 @@ constexpr int32_t kv_bits(KernelKv type) {
   return 4;
 }
 // Whether every value, before its scale, is a number of BF16.
-constexpr bool kv_is_bf16(KernelKv type) { return type == KernelKv::bf16 || type == KernelKv::fp8; }
-constexpr bool kv_is_integer(KernelKv type) { return type == KernelKv::int8 || type == KernelKv::int4; }
-constexpr bool kv_has_scales(KernelKv type) { return kv_bits(type) <= 8; }
-constexpr int64_t kv_tile_bytes(KernelKv type, int32_t steps) {
+[[gnu::always_inline]] constexpr bool kv_is_bf16(KernelKv type) { return type == KernelKv::bf16 || type == KernelKv::fp8; }
+[[gnu::always_inline]] constexpr bool kv_is_integer(KernelKv type) { return type == KernelKv::int8 || type == KernelKv::int4; }
+[[gnu::always_inline]] constexpr bool kv_has_scales(KernelKv type) { return kv_bits(type) <= 8; }
+[[gnu::always_inline]] constexpr int64_t kv_tile_bytes(KernelKv type, int32_t steps) {
   return int64_t{steps} * kKvLanes * kv_bits(type) / 8;
 }
 // Where the scales begin, and the factors of int4 behind them.
-constexpr int64_t kv_scales_at(KernelKv type, int32_t head_dim) {
+[[gnu::always_inline]] constexpr int64_t kv_scales_at(KernelKv type, int32_t head_dim) {
   return kv_tile_bytes(type, kv_padded(head_dim)) * (kKvTokens / kKvLanes);
 }
-constexpr int64_t kv_factors_at(KernelKv type, int32_t head_dim) {
+[[gnu::always_inline]] constexpr int64_t kv_factors_at(KernelKv type, int32_t head_dim) {
   return kv_scales_at(type, head_dim) + 2 * kKvTokens;
 }
 // Of K or of V of one block and head.
-constexpr int64_t kv_head_bytes(KernelKv type, int32_t head_dim) {
+[[gnu::always_inline]] constexpr int64_t kv_head_bytes(KernelKv type, int32_t head_dim) {
   return kv_scales_at(type, head_dim) + (kv_has_scales(type) ? 2 * kKvTokens : 0) +
          (type == KernelKv::int4 ? int64_t{kv_groups(head_dim)} * kKvTokens : 0);
 }
 // Element of step k and lane r in a tile; of int4 the nibble: 2 * byte + (1 for the high one).
-constexpr int64_t kv_element(KernelKv type, int32_t k, int32_t r) {
+[[gnu::always_inline]] constexpr int64_t kv_element(KernelKv type, int32_t k, int32_t r) {
   const int32_t pair = 32 * (k / 2) + k % 2;
   switch (type) {
     case KernelKv::f32:
