@@ -24,6 +24,7 @@ from sanitized import is_sanitized  # noqa: E402
 BISE, GOLDEN = sys.argv[1], pathlib.Path(sys.argv[2])
 MODEL = GOLDEN / "model/ckpt/medium/hf-bf16"
 TEKKEN = MODEL / "tekken.json"
+HEAD = GOLDEN.resolve().parents[1] / "models/demo-eagle"
 
 
 def bise(*arguments, stdin=b"", env=None, stdout=subprocess.PIPE):
@@ -135,6 +136,26 @@ class Models(Case):
             self.assertEqual((code, report["runnable"]), (0, False))
             self.assertIn("bert", report["problem"].lower())
             self.assert_error(bise("run", other, "-p", "x"), 1)
+
+    def test_a_draft_head_has_the_published_form_and_does_not_run_alone(self):
+        code, out, _ = bise("inspect", HEAD, "--tensors", "--json")
+        report = json.loads(out)
+        self.assertEqual((code, report["runnable"]), (0, False))
+        shapes = {t["name"]: t["shape"] for t in report["tensors"]}
+        config = json.loads((HEAD / "params.json").read_text())
+        hidden, ffn, q, kv = config["dim"], config["hidden_dim"], *(config["head_dim"] * config[n] for n in ("n_heads", "n_kv_heads"))
+        linears = {"eagle_linear": [hidden, 2 * hidden]}
+        norms = {"norm"}
+        for i in range(2):
+            linears |= {f"layers.{i}.attention.{n}": s for n, s in
+                        {"wq": [q, hidden], "wk": [kv, hidden], "wv": [kv, hidden], "wo": [hidden, q]}.items()}
+            linears |= {f"layers.{i}.feed_forward.{n}": s for n, s in {"w1": [ffn, hidden], "w2": [hidden, ffn], "w3": [ffn, hidden]}.items()}
+            norms |= {f"layers.{i}.attention_norm", f"layers.{i}.ffn_norm"}
+        expected = {f"{n}.weight": s for n, s in linears.items()} | {f"{n}.weight": [hidden] for n in norms}
+        expected |= {f"{n}.{scale}": [] for n in linears for scale in ("qscale_weight", "qscale_act")}
+        self.assertEqual(shapes, expected)
+        self.assertEqual(config["n_layers"], 2)
+        self.assert_error(bise("run", HEAD, "-p", "x"), 1, "draft head")
 
     def test_a_tokenizer_of_another_size_is_refused_with_both_numbers(self):
         with tempfile.TemporaryDirectory() as folder:
