@@ -349,8 +349,7 @@ void Api::cancel(const HttpRequest& request, HttpReply& reply) {
     auto [first, last] = running_.equal_range(id);
     for (; first != last; ++first) {
       if (first->second.tenant != tenant) continue;  // another key's requests are not seen
-      first->second.generation->cancel();
-      ++count;
+      count += first->second.generation->cancel();
     }
   }
   if (count == 0) {

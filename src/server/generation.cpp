@@ -23,15 +23,19 @@ struct Generation::Choice {
 struct Generation::Signal {
   std::mutex mutex;
   std::condition_variable changed;
-  bool raised = false, aborted = false;
+  bool raised = false, aborted = false, over = false;
 
-  void raise(bool abort = false) {
-    {
-      std::lock_guard lock(mutex);
-      raised = true;
-      aborted = aborted || abort;
-    }
+  // Gives whether there was something left to wake for.
+  bool raise(bool abort = false) {
+    std::lock_guard lock(mutex);
+    raised = true;
+    aborted = aborted || abort;
     changed.notify_one();
+    return !over;
+  }
+  void end() {
+    std::lock_guard lock(mutex);
+    over = true;
   }
 };
 
@@ -90,7 +94,7 @@ ApiResult<std::unique_ptr<Generation>> Generation::submit(const ServedModel& mod
   return self;
 }
 
-void Generation::cancel() { signal_->raise(true); }
+bool Generation::cancel() { return signal_->raise(true); }
 
 ApiStatus Generation::run(HttpReply& reply, const DeltaSink& on_deltas, const SilenceSink& on_silence) {
   constexpr auto kWait = std::chrono::seconds(1);
@@ -122,6 +126,7 @@ ApiStatus Generation::run(HttpReply& reply, const DeltaSink& on_deltas, const Si
         end_choice(choice, "abort", deltas);
       }
     }
+    if (open_choices_ == 0 || failure_) signal_->end();  // before the client can read that it has ended
     const auto now = EngineClock::now();
     if (!deltas.empty()) {
       last = now;

@@ -73,8 +73,8 @@ class Generation {
   using SilenceSink = std::function<void(double)>;
   // Runs until all choices have ended, the client is gone (the rest is cancelled) or one failed.
   ApiStatus run(HttpReply& reply, const DeltaSink& on_deltas, const SilenceSink& on_silence);
-  // From any thread: ends all choices with finish reason "abort".
-  void cancel();
+  // From any thread: ends all choices with finish reason "abort"; false when all have ended already.
+  bool cancel();
 
   int32_t num_choices() const;
   GenerationUsage usage() const { return usage_; }
