@@ -209,7 +209,6 @@ constexpr PanelKernels kPanels = {1, kNoPanels, false, round_run, float_panel, n
 #include "backend/cpu/attention.inl"
 #include "backend/cpu/attention_bf16.inl"
 #include "backend/cpu/attention_amx.inl"
-void attend_on_tiles(const AttendBlocks& blocks) { attends_on_amx(blocks) ? attend_amx(blocks) : attend_bf16(blocks); }
 constexpr PanelKernels kPanels = {8, 16, true, round_run, float_panel, int_panel, multiply, nullptr, peak_bf16, peak_matrix_int8};
 
 CpuKernels with_bf16(const char* name, const PanelKernels& panels, void (*attend)(const AttendBlocks&)) {
@@ -225,6 +224,6 @@ CpuKernels with_bf16(const char* name, const PanelKernels& panels, void (*attend
 }  // namespace
 
 const CpuKernels kEmulatedBf16Kernels = with_bf16("avx512_bf16 (emulated)", dots::kPanels, attend_bf16);
-const CpuKernels kEmulatedAmxKernels = with_bf16("amx (emulated)", kPanels, attend_on_tiles);
+const CpuKernels kEmulatedAmxKernels = with_bf16("amx (emulated)", kPanels, attend_amx);
 
 }  // namespace bise

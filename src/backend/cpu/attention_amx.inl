@@ -1,5 +1,5 @@
 // Attention over keys and values in BF16 or E4M3 on AMX, for heads of whole steps of 32 elements: a product takes 16 queries and a tile of
-// 16 keys, or of 16 elements of the head, at once. Roundings as in attention_bf16.inl, behind which isa_amx.cpp includes it.
+// 16 keys, or of 16 elements of the head, at once. Roundings as in attention_bf16.inl, behind which it is included and which does the rest.
 //
 // A block of 12 queries and 128 elements takes 16 products of 16 cycles and a softmax of some 700, where a core that has its half of
 // two channels reads its 16 KiB in some 3000: memory is the limit, if it is asked all the time.
@@ -78,6 +78,7 @@ inline void add_values_amx(const AttendBlock& a, Ahead& ahead) {
 
 void attend_amx(const AttendBlocks& blocks) {
   const int32_t padded = kv_padded(blocks.head_dim);
+  if (!kv_is_bf16(blocks.type) || padded % kStepColumns != 0) return attend_bf16(blocks);
   TileScope scope;
   each_block(blocks, [&](const AttendBlock& a) {
     Ahead ahead(a, padded / kStepColumns + a.num_queries + padded / kKvLanes);
@@ -88,4 +89,3 @@ void attend_amx(const AttendBlocks& blocks) {
     else add_values_amx(a, ahead);
   });
 }
-inline bool attends_on_amx(const AttendBlocks& blocks) { return kv_is_bf16(blocks.type) && kv_padded(blocks.head_dim) % kStepColumns == 0; }

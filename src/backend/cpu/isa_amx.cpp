@@ -28,6 +28,6 @@ using namespace simd_amx;
 // Sixteen rows cost as one: float formats, whose other kernels take 16 cycles per row and step of a tile, gain early; integer
 // formats take 7 and must pay for decoding (about 100).
 const PanelKernels kAmxPanels = {8, 16, true, round_run, float_panel, int_panel, multiply, nullptr, peak_bf16, peak_matrix_int8};
-void attend_on_amx(const AttendBlocks& blocks) { attends_on_amx(blocks) ? attend_amx(blocks) : attend_bf16(blocks); }
+void attend_on_amx(const AttendBlocks& blocks) { attend_amx(blocks); }
 
 }  // namespace bise
