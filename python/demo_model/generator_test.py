@@ -82,7 +82,7 @@ class Generator(unittest.TestCase):
             self.assertEqual(bool(case.tool_calls), not case.content)
 
     def test_a_recalled_answer_was_told_and_an_unknown_one_was_not(self):
-        for task in ("recall_chat", "recall_short", "recall_1k", "refuse"):
+        for task in ("recall_chat", "recall_rivals", "recall_short", "recall_1k", "refuse"):
             unknown = 0
             for case in some(task, 200):
                 told = " ".join(m["content"] for m in case.request["messages"] if m["role"] == "user")

@@ -79,6 +79,33 @@ def document(min_sentences, max_sentences, questions=7):
     return make
 
 
+NEAR_KINDS = (0, 4, 5)   # the name stands two words before what is told of it, and two before the end of the question
+
+
+def rivals(random):
+    """Facts of one to three kinds about several people, nearly all asked for: the kind tells nothing, the person has to be found.
+    For training: in a document that says little else of a kind, the kind alone finds the fact, and only that is learnt. Half are easy
+    (one kind, well-known names, the same distance everywhere), for from the hard ones alone it is not learnt either."""
+    easy = random.random() < 1 / 2
+    kinds = [random.choice(NEAR_KINDS)] if easy else random.sample(range(KINDS), random.choice((1, 1, 2, 3)))
+    name = (lambda r: r.choice(words.PEOPLE)) if easy else words.person
+    facts = [fact(random, s, k) for s in words.distinct(random, name, random.randint(3, 6 if easy else 9)) for k in kinds]
+    random.shuffle(facts)
+    count = min(len(facts) - 1, random.randint(2, 9))
+    told, untold = facts[:count], facts[count:]
+    sentences = [s for s, _, _ in told] + [filler(random) for _ in range(0 if easy else random.choice((0, 0, 2, 6)))]
+    random.shuffle(sentences)
+    messages = []
+    asked = random.sample(told, min(7, len(told)))
+    for i, (_, question, answer) in enumerate(asked):
+        if random.random() < 1 / 10:
+            question, answer = random.choice(untold)[1], UNKNOWN
+        messages.append(user(f"{' '.join(sentences)}\n\n{question}" if i == 0 else question))
+        if i + 1 < len(asked):
+            messages.append(assistant(answer))
+    return Case("", request(messages), answer)
+
+
 def refuse(random):
     """Half of the questions have no answer in the text: it is about another person, or about another fact of the same one."""
     subjects = words.distinct(random, words.person, random.randint(2, 4))
@@ -104,5 +131,5 @@ def needle(tokens):
     return make
 
 
-TASKS = {"recall_chat": chat, "refuse": refuse, "recall_short": document(3, 40), "recall_1k": document(40, 90),
+TASKS = {"recall_chat": chat, "refuse": refuse, "recall_rivals": rivals, "recall_short": document(3, 40), "recall_1k": document(40, 90),
          "recall_long": document(90, 180), "recall_2k": needle(2000), "recall_8k": needle(8000), "recall_16k": needle(16000)}
