@@ -65,11 +65,11 @@ def question(random, shapes):
     if kind == "shape" and one in only(shapes, "colour"):
         return f"What shape is {one['colour']}?", one["shape"]
     if kind == "place":
-        return f"Where is the {one['colour']} {one['shape']}?", one["place"]
+        return where(one)
     if kind == "place_shape" and one in only(shapes, "shape"):
         return f"Where is the {one['shape']}?", one["place"]
     if kind == "at":
-        return f"What is {one['place'] if one['place'].startswith('place') else 'at the ' + one['place']}?", f"{one['colour']} {one['shape']}"
+        return what_is_at(one)
     if kind == "size":
         return f"Is the {one['colour']} {one['shape']} small or large?", one["size"]
     if kind == "describe":
@@ -80,8 +80,26 @@ def question(random, shapes):
         if kind == "which_size" and a["size"] != b["size"]:
             return f"Which is larger, the {name_a} or the {name_b}?", name_a if a["size"] == "large" else name_b
         if kind == "side" and a["x"] != b["x"]:
-            return f"Is the {name_a} left or right of the {name_b}?", "left" if a["x"] < b["x"] else "right"
+            return side(a, b)
     return None
+
+
+def where(one):
+    return f"Where is the {one['colour']} {one['shape']}?", one["place"]
+
+
+def what_is_at(one):
+    return f"What is {one['place'] if one['place'].startswith('place') else 'at the ' + one['place']}?", f"{one['colour']} {one['shape']}"
+
+
+def side(a, b):
+    return (f"Is the {a['colour']} {a['shape']} left or right of the {b['colour']} {b['shape']}?",
+            "left" if a["x"] < b["x"] else "right")
+
+
+def which_has(what, key, value, pictures):
+    inside = [any(s[key] == value for s in p) for p in pictures]
+    return f"Which picture has {what}?", ["neither", "the first", "the second", "both"][inside[0] + 2 * inside[1]]
 
 
 def ask(random, shapes, first=()):
@@ -145,16 +163,34 @@ def two(random):
             turns.append(("Which picture has more shapes?", "the first" if len(first) > len(second) else "the second"))
         elif kind == 1:
             colour = random.choice(COLOURS)
-            inside = [any(s["colour"] == colour for s in p) for p in (first, second)]
-            turns.append((f"Which picture has something {colour}?", ["neither", "the first", "the second", "both"][inside[0] + 2 * inside[1]]))
+            turns.append(which_has(f"something {colour}", "colour", colour, (first, second)))
         elif kind == 2:
             name = random.choice(SHAPES)
-            inside = [any(s["shape"] == name for s in p) for p in (first, second)]
-            turns.append((f"Which picture has a {name}?", ["neither", "the first", "the second", "both"][inside[0] + 2 * inside[1]]))
+            turns.append(which_has(f"a {name}", "shape", name, (first, second)))
         else:
             n = random.randrange(2)
             turns.append((f"Describe the {('first', 'second')[n]} picture.", describe((first, second)[n])))
     return conversation(random, [a, b], turns)
 
 
-TASKS = {"picture": shapes, "picture_digits": digits, "picture_two": two}
+def which(random):
+    """What of two pictures goes wrong most, all of it asked: which has a colour or a shape. For training."""
+    (a, first), (b, second) = scene(random), scene(random)
+    asked = ([which_has(f"something {c}", "colour", c, (first, second)) for c in COLOURS]
+             + [which_has(f"a {n}", "shape", n, (first, second)) for n in SHAPES])
+    random.shuffle(asked)
+    none = [t for t in asked if t[1] == "neither"][2:]
+    return conversation(random, [a, b], [t for t in asked if t not in none])
+
+
+def sides(random):
+    """What of one picture goes wrong most: which shape is left of another, and which is where. For training."""
+    canvas, found = scene(random)
+    turns = [side(a, b) for a in found for b in found if a["x"] != b["x"]]
+    turns = random.sample(turns, min(4, len(turns)))
+    turns += [made(s) for s in found for made in (where, what_is_at)]
+    random.shuffle(turns)
+    return conversation(random, [canvas], turns[:8])
+
+
+TASKS = {"picture": shapes, "picture_digits": digits, "picture_two": two, "picture_which": which, "picture_sides": sides}
