@@ -11,7 +11,6 @@ PAD = 11
 SHARES = {"who": 2, "sum_think": 4, "sum_direct": 4, "json": 2, "copy": 1.5, "recall_chat": 2, "refuse": 2, "recall_short": 2,
           "tool_call": 4, "tool_result": 1, "picture": 5, "picture_digits": 2.5, "picture_two": 2}
 LONG = {"recall_1k": 1.0, "recall_2k": 0.5, "recall_8k": 0.4, "recall_16k": 0.2}   # the last two only as a step's first
-SLOW = ("recall_8k", "recall_16k")   # not in the progress table: minutes each
 
 
 class Sample:

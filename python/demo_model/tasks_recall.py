@@ -131,5 +131,7 @@ def needle(tokens):
     return make
 
 
+# Minutes each on a slow machine: not where every task is asked many cases.
+SLOW = ("recall_far", "recall_8k", "recall_16k")
 TASKS = {"recall_chat": chat, "refuse": refuse, "recall_rivals": rivals, "recall_short": document(3, 40), "recall_1k": document(40, 90),
-         "recall_long": document(90, 180), "recall_2k": needle(2000), "recall_8k": needle(8000), "recall_16k": needle(16000)}
+         "recall_long": document(90, 180), "recall_far": document(350, 1300), "recall_2k": needle(2000), "recall_8k": needle(8000), "recall_16k": needle(16000)}

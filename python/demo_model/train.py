@@ -22,6 +22,7 @@ import batches
 import cases
 import export
 import marks
+import tasks_recall
 import vocabulary
 from optimizer import Optimizer
 from render import Renderer
@@ -224,7 +225,7 @@ def main():
             run.log(loss={k: round(v[0] / max(1, v[1]), 3) for k, v in sorted(losses.items())})
             losses.clear()
         if run.step % o.evaluate_steps == 0:
-            run.log(exact=exact(run.average, renderer, tasks, [t for t in shares if t not in batches.SLOW], o.evaluate_cases))
+            run.log(exact=exact(run.average, renderer, tasks, [t for t in shares if t not in tasks_recall.SLOW], o.evaluate_cases))
         if time.time() - saved > o.checkpoint_minutes * 60:
             run.save()
             saved = time.time()

@@ -32,7 +32,7 @@ def add_gradients(model, micro_batches, total, words=None, share=0.0, bfloat16=F
             logits, targets, weights, owner, *marked = batches.forward(model, batch, words)
         losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
         loss = (losses * weights).sum()
-        for name, (of_images, count) in zip(("looks", "places"), *marked):
+        for name, (of_images, count) in zip(("looks", "places"), marked[0] if marked else []):
             loss = loss + share * of_images
             by_task[name][0] += float(of_images.detach())
             by_task[name][1] += float(count)
