@@ -3,7 +3,8 @@
 
     evaluate.py BISE MODEL [--cases N] [--tasks a,b] [--seed S] [--wrong N] [-- options of bise]
 
-Prints one line per task: right answers of how many, with a 95 % interval. --answers FILE keeps every answer's token ids as JSON
+Asks all tasks but those of very long documents (recall_far, recall_8k, recall_16k), which --tasks can name. Prints one line per task: right
+answers of how many, with a 95 % interval. --answers FILE keeps every answer's token ids as JSON
 lines; --compare FILE tells how many of them are the same as in such a file (of answers_torch.py, or of another form of the
 weights). --record FILE keeps which cases went wrong; --at-least FILE asks the first --cases of them again and fails where
 fewer answers are right (one of a task may turn, because kernels of other processors round otherwise). Needs only Python's standard
@@ -20,6 +21,7 @@ import tempfile
 
 import cases
 import judge
+import tasks_recall
 
 HELD_OUT_SEED = 2000003   # neither the seed of training nor that of its progress table
 
@@ -99,7 +101,7 @@ def evaluate(o, wanted):
         with open(o.compare, encoding="utf-8") as f:
             other = {(a["task"], a["index"]): a["ids"] for a in map(json.loads, f)}
     same = compared = 0
-    for task in o.tasks.split(",") if o.tasks else tasks:
+    for task in o.tasks.split(",") if o.tasks else [t for t in tasks if t not in tasks_recall.SLOW]:
         made = [cases.make(task, o.seed, i, tasks) for i in range(o.cases)]
         ids, answers = ask(o.bise, o.model, made, o.options, o.max_tokens)
         verdicts = [judge.right(c, a) for c, a in zip(made, answers)]
