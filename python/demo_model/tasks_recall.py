@@ -57,11 +57,11 @@ def chat(random):
     return Case("", request(messages), answer)
 
 
-def document(min_sentences, max_sentences, questions=7):
-    """Facts among filler sentences; the document comes first, then questions about it."""
+def document(min_sentences, max_sentences, questions=7, people=8):
+    """Facts about up to `people` - 1 people among filler sentences; the document comes first, then questions about it."""
     def make(random):
         count = round(min_sentences * (max_sentences / min_sentences) ** random.random())
-        subjects = words.distinct(random, words.person, random.randint(2, min(8, count)))
+        subjects = words.distinct(random, words.person, random.randint(2, min(people, count)))
         absent = subjects.pop()
         told = [fact(random, s) for s in subjects]
         sentences = [filler(random) for _ in range(count - len(told))] + [s for s, _, _ in told]
@@ -134,4 +134,4 @@ def needle(tokens):
 # Minutes each on a slow machine: not where every task is asked many cases.
 SLOW = ("recall_far", "recall_8k", "recall_16k")
 TASKS = {"recall_chat": chat, "refuse": refuse, "recall_rivals": rivals, "recall_short": document(3, 40), "recall_1k": document(40, 90),
-         "recall_long": document(90, 180), "recall_far": document(350, 1300), "recall_2k": needle(2000), "recall_8k": needle(8000), "recall_16k": needle(16000)}
+         "recall_long": document(90, 180), "recall_far": document(350, 1000, 30, 41), "recall_2k": needle(2000), "recall_8k": needle(8000), "recall_16k": needle(16000)}
