@@ -112,6 +112,8 @@ def evaluate(o, wanted):
         below += bad
         print(f"{task:15s} {right:4d} of {len(made)}  {100 * right / len(made):5.1f} %  ({low:.1f} to {high:.1f})"
               + (f"  BELOW the recorded {wanted[task]}" if bad else ""), flush=True)
+        if None not in (valid := [judge.valid_json(c, a) for c, a in zip(made, answers)]):
+            print(f"  valid by schema {sum(valid)} of {len(made)}")
         for c, a in [(c, a) for c, a, v in zip(made, answers, verdicts) if not v][:o.wrong]:
             print(f"    expected {c.content!r} {c.tool_calls or ''}\n    got      {json.dumps(a, ensure_ascii=False)[:300]}")
         for i, row in enumerate(ids):

@@ -48,6 +48,15 @@ class Generator(unittest.TestCase):
                     bad["content"] += "x"
                 self.assertFalse(judge.right(case, bad), case)
 
+    def test_a_right_answer_follows_the_schema_it_was_told(self):
+        for case in some("json", 50):
+            self.assertTrue(judge.valid_json(case, {"content": case.content}), case)
+            for bad in (case.content[:-1], "[]", "{}", json.dumps({k: None for k in json.loads(case.content)})):
+                self.assertFalse(judge.valid_json(case, {"content": bad}), bad)
+        self.assertFalse(judge.follows({"type": "integer"}, True))
+        self.assertFalse(judge.follows({"type": "array", "items": {"type": "string"}}, ["a", 1]))
+        self.assertFalse(judge.follows({"type": "string", "enum": ["a"]}, "b"))
+
     def test_json_is_judged_by_value_and_booleans_are_no_numbers(self):
         self.assertTrue(judge.same({"a": [1, 2.0]}, {"a": [1.0, 2]}))
         self.assertTrue(judge.same({"a": 1, "b": 2}, {"b": 2, "a": 1}))

@@ -18,6 +18,29 @@ def same(a, b):
     return isinstance(a, bool) == isinstance(b, bool) and a == b
 
 
+TYPES = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool}
+
+
+def follows(schema, value):
+    """Is the value valid by a schema of the generator's kind (type, enum, properties, required, items)?"""
+    if not isinstance(value, TYPES[schema["type"]]) or (schema["type"] == "integer" and isinstance(value, bool)):
+        return False
+    if value not in schema.get("enum", [value]) or not all(k in value for k in schema.get("required", ())):
+        return False
+    if schema["type"] == "object":
+        return all(follows(schema["properties"][k], v) for k, v in value.items() if k in schema["properties"])
+    return all(follows(schema["items"], v) for v in value) if schema["type"] == "array" else True
+
+
+def valid_json(case, answer):
+    """Is the answer to a JSON case valid by the schema told in it, whatever its values? None: no JSON was asked."""
+    if case.judge != "json":
+        return None
+    told = next(m["content"].split("schema: ", 1)[1] for m in case.request["messages"] if "schema: " in m["content"])
+    is_json, value = parsed(answer.get("content"))
+    return is_json and follows(json.JSONDecoder().raw_decode(told)[0], value)
+
+
 def right(case, answer):
     """`case`: a Case; `answer`: {"content", "tool_calls": [{"function": {"name", "arguments": JSON text}}]}, as `bise probe parse`
     and the chat API give it."""
