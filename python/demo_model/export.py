@@ -4,7 +4,9 @@
     export.py DIR OUT [FORM ...]      all forms when none is named: bf16 fp8 mistral-bf16 mistral-fp8 bf16-gguf q8_0 q4_0
                                       w4a16 nvfp4 mlx-4bit
 
-Each form is a folder OUT/FORM that bise opens. The weights are the running average of the checkpoint, rounded to BF16 first;
+DIR may be several, with commas between: runs that went on from one another, each to rates near nothing; the weights are their mean
+(Izmailov et al. 2018, Averaging Weights Leads to Wider Optima and Better Generalization). Each form is a folder OUT/FORM that bise opens.
+The weights are the running average of the checkpoint, rounded to BF16 first;
 the other forms are made from those, by rounding to nearest. FP8 has the published shape: linears of the text layers in E4M3 with one scale per tensor,
 static activation scales from held-in cases; all else BF16.
 """
@@ -29,11 +31,13 @@ def write_json(path, value):
         f.write("\n")
 
 
-def trained_weights(directory):
-    """HF name -> BF16 tensor; the tied head is left out."""
-    state = torch.load(f"{directory}/checkpoint.pt", weights_only=True)
-    print(f"checkpoint of step {state['step']}, {state['tokens']} tokens, {state['seconds'] / 3600:.1f} hours")
-    return {k: v.to(torch.bfloat16).contiguous() for k, v in state["average"].items() if k != "lm_head.weight"}
+def trained_weights(directories):
+    """HF name -> BF16 tensor, the mean over the checkpoints; the tied head is left out."""
+    states = [torch.load(f"{d}/checkpoint.pt", weights_only=True) for d in directories]
+    for state in states:
+        print(f"checkpoint of step {state['step']}, {state['tokens']} tokens, {state['seconds'] / 3600:.1f} hours")
+    means = {k: sum(s["average"][k].double() for s in states) / len(states) for k in states[0]["average"] if k != "lm_head.weight"}
+    return {k: v.float().to(torch.bfloat16).contiguous() for k, v in means.items()}
 
 
 def numbers():
@@ -141,12 +145,12 @@ def write_gguf(folder, bf16_folder, kind):
 
 
 def main():
-    directory, out, forms = sys.argv[1], sys.argv[2], sys.argv[3:] or FORMS
+    directories, out, forms = sys.argv[1].split(","), sys.argv[2], sys.argv[3:] or FORMS
     unknown = set(forms) - set(FORMS)
     if unknown:
         sys.exit(f"unknown form {', '.join(sorted(unknown))}; known: {', '.join(FORMS)}")
     low_bit_forms = ("w4a16", "nvfp4", "mlx-4bit")
-    tekken, weights = f"{directory}/tekken.json", trained_weights(directory)
+    tekken, weights = f"{directories[0]}/tekken.json", trained_weights(directories)
     quantised = to_fp8(weights, text_ranges(weights, tekken)) if any("fp8" in f for f in forms) else None
     for form in ["bf16"] + [f for f in forms if f != "bf16"]:   # GGUF is made from the BF16 folder
         folder = f"{out}/{form}"
