@@ -184,8 +184,8 @@ TEST(ops_batches, a_row_alone_has_the_bits_of_the_row_in_a_batch) {
   }
 }
 
-// Queries and the weights of values in BF16, where the processor multiplies that; emulated everywhere.
-void expect_attention_in_bf16(const CpuKernels& emulated, const CpuKernels* real) {
+// Queries and the weights of values in BF16 or 8 bits, where the processor multiplies that; emulated everywhere.
+void expect_narrow_attention(const CpuKernels& emulated, const CpuKernels* real) {
   auto reference = create_reference_backend();
   BackendOptions options;
   options.num_threads = 2;
@@ -193,10 +193,11 @@ void expect_attention_in_bf16(const CpuKernels& emulated, const CpuKernels* real
   backends.push_back(create_cpu_backend_with(emulated, options));
   if (real) backends.push_back(create_cpu_backend_with(*real, options));
   auto scalar = make_backend("scalar", Precision::fast);
-  int num_cases = 0, num_other = 0;
+  int num_cases = 0, num_int8 = 0, num_other = 0;
   for (const OpCase& c : test::op_cases()) {
-    if (c.op != Op::attention || (c.kv != KvDType::bf16 && c.kv != KvDType::fp8)) continue;
+    if (c.op != Op::attention || (c.kv != KvDType::bf16 && c.kv != KvDType::fp8 && c.kv != KvDType::int8)) continue;
     ++num_cases;
+    num_int8 += c.kv == KvDType::int8;
     OpRun expected(*reference, c, kSeed), plain(*scalar, c, kSeed);
     expected.run();
     plain.run();
@@ -214,6 +215,7 @@ void expect_attention_in_bf16(const CpuKernels& emulated, const CpuKernels* real
     }
   }
   EXPECT_GT(num_cases, 5);
+  EXPECT_GT(num_int8, 2);
   EXPECT_GT(num_other, 5);  // it is another arithmetic
 }
 #if defined(__x86_64__)
@@ -226,11 +228,11 @@ const CpuKernels* const kAmx = if_supported(IsaLevel::amx, &kAmxKernels);
 constexpr const CpuKernels *kBf16 = nullptr, *kAmx = nullptr;
 #endif
 
-TEST(ops_attention, in_bf16_keeps_within_its_bound_and_the_processor_has_the_bits_of_the_emulation) {
-  expect_attention_in_bf16(kEmulatedBf16Kernels, kBf16);
+TEST(ops_attention, in_few_bits_keeps_within_its_bound_and_the_processor_has_the_bits_of_the_emulation) {
+  expect_narrow_attention(kEmulatedBf16Kernels, kBf16);
 }
 TEST(ops_attention, on_amx_keeps_within_its_bound_and_the_processor_has_the_bits_of_the_emulation) {
-  expect_attention_in_bf16(kEmulatedAmxKernels, kAmx);
+  expect_narrow_attention(kEmulatedAmxKernels, kAmx);
 }
 
 // Sixteen queries are multiplied at once: those of other rows, of other chunks and of none stand beside each.
@@ -238,7 +240,7 @@ TEST(ops_attention, on_amx_gives_a_row_the_same_bits_in_chunks_and_in_any_compan
   BackendOptions options;
   options.num_threads = 2;
   auto backend = create_cpu_backend_with(kEmulatedAmxKernels, options);
-  for (KvDType kv : {KvDType::bf16, KvDType::fp8}) {
+  for (KvDType kv : {KvDType::bf16, KvDType::fp8, KvDType::int8}) {
     for (int32_t window : {0, 50}) {
       OpCase c{.op = Op::attention, .num_heads = 6, .num_kv_heads = 2, .head_dim = 64, .sliding_window = window, .kv = kv};
       c.sequences = {{0, 70, 70}, {1, 130, 30}};

@@ -207,6 +207,7 @@ constexpr PanelKernels kPanels = {1, kNoPanels, false, round_run, float_panel, n
 }  // namespace dots
 #include "backend/cpu/panel_amx.inl"
 #include "backend/cpu/attention.inl"
+#include "backend/cpu/attention_int8.inl"
 #include "backend/cpu/attention_bf16.inl"
 #include "backend/cpu/attention_amx.inl"
 constexpr PanelKernels kPanels = {8, 16, true, round_run, float_panel, int_panel, multiply, nullptr, peak_bf16, peak_matrix_int8};
@@ -216,7 +217,7 @@ CpuKernels with_bf16(const char* name, const PanelKernels& panels, void (*attend
   kernels.name = name;
   kernels.panels = &panels;
   kernels.attend = attend;
-  kernels.attends_in_bf16 = true;
+  kernels.narrow_attention = true;
   kernels.common = &kEmulatedAvx512Kernels;
   return kernels;
 }

@@ -118,8 +118,8 @@ class OpRun {
   // For each output: how far a right result may lie from this backend's, which computes in double
   // and rounds once. Integer formats at Precision::fast: half a step of the 8-bit inputs is added,
   // unless `exact_inputs` says that the inputs went through quantized_and_back() before.
-  // `attends_in_bf16`: queries and weights of values are rounded to BF16.
-  std::vector<double> error_bounds(Precision precision, bool exact_inputs = false, bool attends_in_bf16 = false);
+  // `narrow_attention`: queries and weights of values are rounded to BF16, with keys and values in INT8 to 8 bits.
+  std::vector<double> error_bounds(Precision precision, bool exact_inputs = false, bool narrow_attention = false);
 
  private:
   void make_attention(uint64_t seed);

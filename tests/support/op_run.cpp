@@ -306,7 +306,7 @@ std::vector<double> OpRun::activation_bounds() {
   return bounds;
 }
 
-std::vector<double> OpRun::error_bounds(Precision precision, bool exact_inputs, bool attends_in_bf16) {
+std::vector<double> OpRun::error_bounds(Precision precision, bool exact_inputs, bool narrow_attention) {
   const OpCase& c = case_;
   const double columns = static_cast<double>(c.columns), dim = c.head_dim;
   std::vector<double> bounds(output().size());
@@ -335,7 +335,10 @@ std::vector<double> OpRun::error_bounds(Precision precision, bool exact_inputs, 
       for (const SequenceCase& s : c.sequences) longest = std::max({longest, s.num_tokens, s.num_rows});
       const double q_largest = 4.02 * std::sqrt(dim);
       double score = (dim + 10) * kUnit * q_largest, weights = 2.0 * (longest + 32) * kUnit;
-      if (c.op == Op::attention && (c.kv == KvDType::int8 || c.kv == KvDType::int4)) {
+      if (narrow_attention && c.kv == KvDType::int8) {  // half a step of every element of a query, and of every weight of a block
+        score += 0.51 / 127.0 * q_largest;
+        weights += 32 * 0.51 / 255.0;
+      } else if (c.op == Op::attention && (c.kv == KvDType::int8 || c.kv == KvDType::int4)) {
         // Half a step of every element of a query, and of the weights of a block's 32 values. With int4 both
         // meet rotated keys and values; |k| and |v| are at most sqrt(dim) as vectors, and so is any sum of theirs.
         const double codes = c.kv == KvDType::int8 ? 127.0 : 1016.0, padded = std::ceil(dim / 16) * 16;
@@ -343,7 +346,7 @@ std::vector<double> OpRun::error_bounds(Precision precision, bool exact_inputs, 
         score += 0.51 / steps * q_largest * std::sqrt(dim) * (c.kv == KvDType::int4 ? std::sqrt(dim) : std::sqrt(dim));
         weights += 32 * 0.51 / 32767.0 * (c.kv == KvDType::int4 ? std::sqrt(dim) : 1.0);
       }
-      if (attends_in_bf16) {  // every element of a query, and every weight of a value, rounded by half a unit at most
+      if (narrow_attention && c.kv != KvDType::int8) {  // every element of a query, and every weight of a value, rounded by half a unit at most
         score += 0x1p-8 * q_largest;
         weights += 0x1p-8;
       }

@@ -11,7 +11,7 @@ class Ahead {
       : k_(a.next_k), v_(a.next_v), bytes_(kv_head_bytes(a.type, a.head_dim)), share_((2 * bytes_ / shares + 63) / 64 * 64) {}
   void ask() {
     for (const int64_t end = at_ + share_; at_ < end && at_ < 2 * bytes_; at_ += 64) {
-      __builtin_prefetch(at_ < bytes_ ? k_ + at_ : v_ + (at_ - bytes_));
+      prefetch_line(at_ < bytes_ ? k_ + at_ : v_ + (at_ - bytes_));
     }
   }
 
@@ -83,9 +83,9 @@ void attend_amx(const AttendBlocks& blocks) {
   each_block(blocks, [&](const AttendBlock& a) {
     Ahead ahead(a, padded / kStepColumns + a.num_queries + padded / kKvLanes);
     score_keys_amx(a, ahead);
-    soften_scores(a, [&] { ahead.ask(); });
+    const bool grown = soften_scores(a, [&] { ahead.ask(); });
     // What stands beside the keys that are seen may be anything (attention_bf16.inl).
-    if (a.first > 0 || a.end < kKvTokens) add_values(a);
+    if (a.first > 0 || a.end < kKvTokens) add_values(a, grown);
     else add_values_amx(a, ahead);
   });
 }

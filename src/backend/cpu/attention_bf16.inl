@@ -20,7 +20,8 @@ inline void add_pair_steps(const uint16_t* tile, int32_t steps, const int16_t* x
   F s[kQueries];
   for (int q = 0; q < kQueries; ++q) s[q] = sums[q];
   for (int32_t k = 0; k < steps; k += 2) {
-    __builtin_prefetch(ahead + k * step_bytes);
+    if (step_bytes == 2 * kKvLanes) prefetch_line(ahead + k * step_bytes);
+    else prefetch_next(ahead + k * step_bytes, 2 * step_bytes);
     for (int q = 0; q < kQueries; ++q) {
       s[q] = f_dot_bf16(s[q], tile + k * kKvLanes, reinterpret_cast<const uint16_t*>(x + q * stride + k));
     }
@@ -56,7 +57,7 @@ inline void score_keys_bf16(const AttendBlock& a) {
   }
 }
 
-inline void add_values_bf16(const AttendBlock& a) {
+inline void add_values_bf16(const AttendBlock& a, bool grown) {
   const int32_t padded = kv_padded(a.head_dim);
   const int64_t tile_bytes = kv_tile_bytes(a.type, kKvTokens);
   round_weights(a);
@@ -67,7 +68,7 @@ inline void add_values_bf16(const AttendBlock& a) {
     float* out = a.out + at;
     in_query_groups<kQueriesAtOnce>(a.num_queries, [&]<int kQueries>(int32_t q) {
       F sums[kQueries];
-      for (int i = 0; i < kQueries; ++i) sums[i] = f_mul(f_load(out + (q + i) * padded), f_set1(a.corrections[q + i]));
+      for (int i = 0; i < kQueries; ++i) sums[i] = corrected(out + (q + i) * padded, a.corrections[q + i], grown);
       add_pair_steps<kQueries>(steps, kKvTokens, a.p_codes + q * kKvTokens, kKvTokens, q == 0 ? next : tile,
                                tile_bytes / kKvTokens, sums);
       for (int i = 0; i < kQueries; ++i) f_store(out + (q + i) * padded, sums[i]);
@@ -76,11 +77,12 @@ inline void add_values_bf16(const AttendBlock& a) {
 }
 
 void attend_bf16(const AttendBlocks& blocks) {
+  if (blocks.type == KernelKv::int8) return attend_int8(blocks);
   if (!kv_is_bf16(blocks.type)) return attend(blocks);
   each_block(blocks, [](const AttendBlock& a) {
     score_keys_bf16(a);
-    soften_scores(a, [] {});
-    if (a.first > 0 || a.end < kKvTokens) add_values(a);
-    else add_values_bf16(a);
+    const bool grown = soften_scores(a, [] {});
+    if (a.first > 0 || a.end < kKvTokens) add_values(a, grown);
+    else add_values_bf16(a, grown);
   });
 }

@@ -99,7 +99,8 @@ class BlockAttention {
   }
 
  private:
-  bool in_bf16() const { return kernels_.attends_in_bf16 && kv_is_bf16(cache_.type); }
+  bool in_bf16() const { return kernels_.narrow_attention && kv_is_bf16(cache_.type); }
+  bool in_bytes() const { return kernels_.narrow_attention && cache_.type == KernelKv::int8; }
   size_t at(int32_t query, int32_t width) const { return static_cast<size_t>(query) * static_cast<size_t>(width); }
 
   void prepare(const Queries& queries) {
@@ -121,6 +122,7 @@ class BlockAttention {
     if (integer) {
       s_.q_scales.resize(n);
       s_.p_scales.resize(n);
+      s_.q_sums.assign(n, 0);
     }
     const float scale = queries.scale * 1.44269504088896341f;  // scores in powers of two
     for (int32_t i = 0; i < queries.count(); ++i) {
@@ -134,13 +136,21 @@ class BlockAttention {
           for (int32_t j = 0; j < kKvLanes; ++j) to[d + j] = static_cast<int16_t>(f32_to_bf16(q[d + j]));
         }
       }
-      if (integer) quantize_query(q, &s_.q_codes[at(i, padded_)], &s_.q_scales[static_cast<size_t>(i)]);
+      if (in_bytes()) {
+        auto* codes = reinterpret_cast<int8_t*>(s_.q_codes.data()) + at(i, padded_);
+        quantize_query(q, 127.0f, codes, &s_.q_scales[static_cast<size_t>(i)]);
+        for (int32_t d = 0; d < padded_; ++d) s_.q_sums[static_cast<size_t>(i)] += codes[d];
+      } else if (integer) {
+        // As many of 16 bits as leave room in 32 for a sum over the head.
+        const int64_t largest_sum = int64_t{kv_largest_code(cache_.type)} * padded_;
+        const float largest_code = static_cast<float>(std::min<int64_t>(32767, INT32_MAX / largest_sum));
+        quantize_query(q, largest_code, &s_.q_codes[at(i, padded_)], &s_.q_scales[static_cast<size_t>(i)]);
+      }
     }
   }
-  // As many of 16 bits as leave room in 32 for a sum over the head.
-  void quantize_query(const float* q, int16_t* codes, float* scale) const {
-    const int64_t largest_sum = int64_t{kv_largest_code(cache_.type)} * padded_;
-    const float largest_code = static_cast<float>(std::min<int64_t>(32767, INT32_MAX / largest_sum));
+  // `codes` are zero before.
+  template <class Code>
+  void quantize_query(const float* q, float largest_code, Code* codes, float* scale) const {
     float largest = 0.0f;
     bool finite = true;
     for (int32_t d = 0; d < padded_; ++d) {
@@ -150,7 +160,7 @@ class BlockAttention {
     *scale = finite ? largest / largest_code : std::nanf("");
     if (!finite || largest < 0x1p-100f) return;  // the codes are zero
     const float inverse = largest_code / largest;
-    for (int32_t d = 0; d < padded_; ++d) codes[d] = static_cast<int16_t>(std::lrint(q[d] * inverse));
+    for (int32_t d = 0; d < padded_; ++d) codes[d] = static_cast<Code>(std::lrint(q[d] * inverse));
   }
 
   void run_segment(const Queries& queries, int32_t segment) {
@@ -216,11 +226,12 @@ class BlockAttention {
     a.tile = s_.tile.data();
     a.wide = s_.wide.data();
     if (kv_is_integer(cache_.type) || in_bf16()) {
-      a.q_codes = &s_.q_codes[at(query, padded_)];
+      a.q_codes = &s_.q_codes[at(query, padded_) / (in_bytes() ? 2 : 1)];
       a.p_codes = s_.p_codes.data();
     }
     if (kv_is_integer(cache_.type)) {
       a.q_scales = &s_.q_scales[static_cast<size_t>(query)];
+      a.q_sums = &s_.q_sums[static_cast<size_t>(query)];
       a.p_scales = s_.p_scales.data();
     }
     kernels_.attend(a);

@@ -17,6 +17,7 @@ struct AttentionScratch {
   struct PerThread {
     std::vector<float> q, q_scales, out, max, sums, scores, corrections, p_scales, tile;
     std::vector<int16_t> q_codes, p_codes, wide;
+    std::vector<int32_t> q_sums;
     std::vector<int64_t> places;         // of the blocks of a segment
     std::vector<float> partial, total;  // of queries: see cpu_attention.cpp
   };

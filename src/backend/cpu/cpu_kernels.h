@@ -2,7 +2,7 @@
 //
 // Every output of a product is summed along the columns in one fixed order, whatever the number of
 // tokens: a row of y depends on its row of x alone, bit for bit, and every table gives the same bits.
-// (Panels have an arithmetic of their own, panel_kernels.h, and so has attention in BF16: `common` is the table without.)
+// (Panels have an arithmetic of their own, panel_kernels.h, and so has attention in few bits: `common` is the table without.)
 #pragma once
 
 #include <stdint.h>
@@ -40,15 +40,16 @@ struct AttendBlocks {
   int32_t first, end;        // 0 <= first < end <= 32, the same in each block
   int32_t num_queries;
   const float* q;            // [num_queries][padded], times the scale of the scores and log2(e); not read by integer types
-  const int16_t* q_codes;    // integer types: the same in 16 bits, so small that a product fits 32; attends_in_bf16: in BF16, with
-                             // room to read 16 rows at a time
+  const int16_t* q_codes;    // integer types: the same in 16 bits, so small that a product fits 32; narrow_attention: in BF16, with
+                             // room to read 16 rows at a time, or for int8 in bytes
   const float* q_scales;     // [num_queries]
+  const int32_t* q_sums;     // [num_queries], of the codes, where they are bytes
   float* out;                // [num_queries][padded], running sum of 2^(s - max) v
   float* max;                // [num_queries], of the scores so far; -3e38 before the first
   float* sums;               // [num_queries][16]: of 2^(s - max), in lanes
   float* scores;             // scratch: [n16][32], n16 = num_queries rounded up to 16
   float* corrections;        // scratch: [n16]
-  int16_t* p_codes;          // scratch of integer types and of attends_in_bf16: [n16][32]
+  int16_t* p_codes;          // scratch of integer types and of narrow_attention: [n16][32], or as many bytes
   float* p_scales;           // scratch of integer types: [num_queries]
   float* tile;               // scratch: [max(padded, 32)][16]
   int16_t* wide;             // scratch: twice as many
@@ -83,8 +84,8 @@ struct CpuKernels {
   double (*peak)(PeakUnit unit, int64_t steps, float* sink);
   // Products of several rows in BF16; null where there are none.
   const PanelKernels* panels = nullptr;
-  // `attend` takes queries in BF16 for keys and values in BF16 and E4M3.
-  bool attends_in_bf16 = false;
+  // `attend` takes queries in BF16 for keys and values in BF16 and E4M3, in 8 bits for those in INT8.
+  bool narrow_attention = false;
   // The table that has the bits of every other one, where this has panels or attention with bits of their own; else null.
   const CpuKernels* common = nullptr;
 };

@@ -31,7 +31,7 @@ constexpr CpuKernels with_bf16(const char* name, const PanelKernels& panels, voi
   table.name = name;
   table.panels = &panels;
   table.attend = attend;
-  table.attends_in_bf16 = true;
+  table.narrow_attention = true;
   table.common = &kAvx512Kernels;
   return table;
 }

@@ -21,6 +21,12 @@ inline void f_store_pairs(uint16_t* p, F even, F odd) {
   const __m512i order = _mm512_loadu_si512(kInterleave);
   _mm512_storeu_si512(p, _mm512_permutexvar_epi16(order, words_of(even, odd)));
 }
+// Bytes in pairs, 16 of each of two, as 16 lanes of four.
+inline B b_quads(const uint8_t* pairs) {
+  return {_mm512_permutexvar_epi16(_mm512_loadu_si512(kInterleave), _mm512_loadu_si512(pairs))};
+}
+// sum + products of four unsigned bytes with four signed ones of each lane.
+inline I i_mac_weights(I sum, B values, int32_t quad) { return {_mm512_dpbusd_epi32(sum.v, _mm512_set1_epi32(quad), values.v)}; }
 // E4M3 as BF16, byte by byte: a table for each byte of the 128 magnitudes, subnormals included.
 struct E4m3Bytes {
   uint8_t low[128], high[128];

@@ -48,6 +48,11 @@ inline F f_div(F a, F b) { BISE_LANES a.v[i] /= b.v[i]; return a; }
 inline F f_fma(F a, F b, F c) { BISE_LANES a.v[i] = __builtin_fmaf(a.v[i], b.v[i], c.v[i]); return a; }
 inline F f_max(F a, F b) { BISE_LANES a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]; return a; }
 inline F f_min(F a, F b) { BISE_LANES a.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i]; return a; }
+inline bool f_any_above(F a, F b) {
+  bool any = false;
+  BISE_LANES any = any || a.v[i] > b.v[i];
+  return any;
+}
 inline F f_abs(F a) { BISE_LANES a.v[i] = __builtin_fabsf(a.v[i]); return a; }
 inline F f_round(F a) { BISE_LANES a.v[i] = __builtin_rintf(a.v[i]); return a; }
 // Toward zero; INT32_MIN for what is out of range or not a number.
