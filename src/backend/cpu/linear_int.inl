@@ -196,10 +196,12 @@ inline void add_block(BlockTerms terms, const BlockFactors<kScales>& f, Quads qu
 }
 
 // Calls body(its group's factors, block) for every block of a tile, in order.
-template <IntCodes kCodes, BlockScales kScales, class Body>
+template <IntCodes kCodes, BlockScales kScales, bool kOneToken, class Body>
 inline void each_block(const IntTile& layout, const uint8_t* tile, int64_t columns, Body body) {
   constexpr int kBytes = block_bytes(kCodes, kScales);
   const int64_t blocks = columns / kBlock;
+  // Eight-bit codes of one token pass at the rate of memory: what the first cache can ask for at a time is too little for them.
+  constexpr int kLocality = kOneToken && kCodes == IntCodes::s8 ? 2 : 3;
   const int header = header_bytes(layout);
   for (int64_t first = 0; first < blocks; first += layout.group_blocks) {
     const int64_t end = blocks - first < layout.group_blocks ? blocks : first + layout.group_blocks;
@@ -207,7 +209,7 @@ inline void each_block(const IntTile& layout, const uint8_t* tile, int64_t colum
     const GroupFactors f = group_factors<kCodes, kScales>(layout, tile);
     tile += header;
     for (int64_t b = first; b < end; ++b, tile += kBytes) {
-      prefetch(tile, kBytes);
+      prefetch<kLocality>(tile, kBytes);
       body(f, tile);
     }
   }
@@ -219,7 +221,7 @@ void int_tile_few(const IntTile& layout, const uint8_t* tile, int64_t columns, c
   const BlockTerms terms = block_terms<kCodes, kCentred>(layout);
   F sum[kTokens];
   for (int t = 0; t < kTokens; ++t) sum[t] = f_set1(0.0f);
-  each_block<kCodes, kScales>(layout, tile, columns, [&](GroupFactors f, const uint8_t* block) {
+  each_block<kCodes, kScales, kTokens == 1>(layout, tile, columns, [&](GroupFactors f, const uint8_t* block) {
     add_block<sum_kind(kCodes, kScales, kCentred), kCentred, kScales, kTokens>(
         terms, BlockFactors<kScales>(f, block), PackedQuads<kCodes>{block + block_scale_bytes(kScales)}, Run<kTokens>{x},
         HeldSums{sum});
@@ -235,7 +237,7 @@ void int_tile_runs(const IntTile& layout, const uint8_t* tile, int64_t columns, 
                    float* out) {
   const BlockTerms terms = block_terms<kCodes, kCentred>(layout);
   for (int t = 0; t < num_tokens; ++t) f_store(out + t * kTileRows, f_set1(0.0f));
-  each_block<kCodes, kScales>(layout, tile, columns, [&](GroupFactors f, const uint8_t* block) {
+  each_block<kCodes, kScales, false>(layout, tile, columns, [&](GroupFactors f, const uint8_t* block) {
     const BlockFactors<kScales> factors(f, block);
     auto add_run = [&]<int kTokens>(int first) {
       add_block<sum_kind(kCodes, kScales, kCentred), kCentred, kScales, kTokens>(
@@ -270,7 +272,7 @@ void int_tile_many(const IntTile& layout, const uint8_t* tile, int64_t columns, 
                    float* out) {
   const BlockTerms terms = block_terms<kCodes, kCentred>(layout);
   for (int t = 0; t < num_tokens; ++t) f_store(out + t * kTileRows, f_set1(0.0f));
-  each_block<kCodes, kScales>(layout, tile, columns, [&](GroupFactors f, const uint8_t* block) {
+  each_block<kCodes, kScales, false>(layout, tile, columns, [&](GroupFactors f, const uint8_t* block) {
     alignas(64) uint8_t bytes[8 * 64];
     auto unpack = [&]<int kQuad>() {
       b_store(bytes + kQuad * 64, unpack_quad<kCodes, kQuad>(block + block_scale_bytes(kScales)));

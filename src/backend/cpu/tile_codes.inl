@@ -18,8 +18,9 @@ inline void in_groups(int num_tokens, Run run) {
 // How far ahead of a product its weights are asked for. They come from memory once per step, in one
 // long run; the hardware's own prefetch is not enough for the full rate (10 % less of it on Zen 3).
 constexpr int64_t kPrefetchBytes = 2048;
+template <int kLocality = 3>  // 3: into the first cache, 2: into the second
 inline void prefetch(const uint8_t* p, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + kPrefetchBytes + i);
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + kPrefetchBytes + i, 0, kLocality);
 }
 
 // 16 scales as float32.
