@@ -37,6 +37,22 @@ def city(random):
     return random.choice(CITIES) if random.random() < 0.6 else name_like(random)
 
 
+class Rivals:
+    """Persons, cities and names of one case that begin alike, so that the first letters do not tell which one is meant. Any of them
+    may stand where a city or a person is wanted: what kind a word is does not tell what it is for either."""
+
+    def __init__(self, random):
+        self.starts = [random.choice(_START) + random.choice(_VOWEL) for _ in range(2)]
+
+    def name_like(self, random):
+        kind = random.random()
+        if kind < 0.25:
+            return random.choice(random.choice((PEOPLE, CITIES)))
+        return (random.choice(self.starts) + name_like(random).lower()).capitalize() if kind < 0.6 else name_like(random)
+
+    person = city = name_like
+
+
 def distinct(random, make, count):
     """`count` different words from `make(random)`."""
     words = []
