@@ -71,21 +71,27 @@ class BlockAttention {
   BlockAttention(const CpuKernels& kernels, AttentionScratch::PerThread& scratch, const Cache& cache)
       : kernels_(kernels), s_(scratch), cache_(cache), padded_(kv_padded(cache.head_dim)) {}
 
-  // Partials of `queries` over the segments [first, end), joined in order, into `to`.
-  void run(const Queries& queries, int32_t first, int32_t end, float* to) {
-    const size_t floats = static_cast<size_t>(queries.count() * partial_floats(cache_.head_dim));
+  // Partials of `queries` over each of the segments [first, end), one segment after the other: take_segment(segment) is called
+  // when take(query, …) gives those of one.
+  template <class TakeSegment>
+  void run(const Queries& queries, int32_t first, int32_t end, TakeSegment take_segment) {
     prepare(queries);
-    std::fill_n(to, floats, 0.0f);
-    s_.partial.resize(floats);
     for (int32_t segment = first; segment < end; ++segment) {
-      run_segment(queries, segment);
-      for (int32_t i = 0; i < queries.count(); ++i) take(i, &s_.partial[static_cast<size_t>(i * partial_floats(cache_.head_dim))]);
-      merge_partials(s_.partial.data(), to, queries.count(), cache_.head_dim);
+      run_segment(queries, segment, segment + 1 < end);
+      take_segment(segment);
     }
   }
+  void take_all(const Queries& queries, float* partials) const {
+    for (int32_t i = 0; i < queries.count(); ++i) take(i, partials + i * partial_floats(cache_.head_dim));
+  }
   void run_all(const Queries& queries) {
-    s_.total.resize(static_cast<size_t>(queries.count() * partial_floats(cache_.head_dim)));
-    run(queries, queries.first_segment(), queries.last_segment() + 1, s_.total.data());
+    const size_t floats = static_cast<size_t>(queries.count() * partial_floats(cache_.head_dim));
+    s_.total.assign(floats, 0.0f);
+    s_.partial.resize(floats);
+    run(queries, queries.first_segment(), queries.last_segment() + 1, [&](int32_t) {
+      take_all(queries, s_.partial.data());
+      merge_partials(s_.partial.data(), s_.total.data(), queries.count(), cache_.head_dim);
+    });
     write(queries, s_.total.data());
   }
   void write(const Queries& queries, const float* total) const {
@@ -163,7 +169,8 @@ class BlockAttention {
     for (int32_t d = 0; d < padded_; ++d) codes[d] = static_cast<Code>(std::lrint(q[d] * inverse));
   }
 
-  void run_segment(const Queries& queries, int32_t segment) {
+  // more: the next segment comes next, and its first block is asked for.
+  void run_segment(const Queries& queries, int32_t segment, bool more) {
     std::fill(s_.out.begin(), s_.out.end(), 0.0f);
     std::fill(s_.sums.begin(), s_.sums.end(), 0.0f);
     std::fill(s_.max.begin(), s_.max.end(), kNothing);
@@ -172,7 +179,7 @@ class BlockAttention {
     s_.places.clear();
     for (int32_t t = begin; t < end; t += kKvTokens) s_.places.push_back(block_at(t, queries.kv_head));
     const int32_t count = static_cast<int32_t>(s_.places.size());
-    s_.places.push_back(s_.places.back());  // nothing comes next
+    s_.places.push_back(more ? block_at((segment + 1) * kSegment, queries.kv_head) : s_.places.back());
     auto whole = [&](int32_t block) {  // every row sees all of it
       const int32_t t = begin + block * kKvTokens;
       return queries.begin(queries.rows - 1) <= t && queries.end(0) >= t + kKvTokens;
@@ -262,24 +269,17 @@ void run_items(const CpuKernels& kernels, ThreadPool& pool, AttentionScratch& sc
   auto block_attention = [&](const Item& item, int worker) {
     return BlockAttention(kernels, scratch.threads[static_cast<size_t>(worker)], item.cache);
   };
-  // Few items leave threads without work, or with the last one alone: their segments are shared, too.
-  struct Part {
-    const Item* item;
-    int32_t segment;
-    size_t partial;  // where its partials are
-  };
-  std::vector<Part> parts;
-  size_t floats = 0;
-  for (const Item& item : items) {
-    const Queries& q = item.queries;
-    for (int32_t s = q.first_segment(); s <= q.last_segment(); ++s) {
-      parts.push_back({&item, s, floats});
-      floats += static_cast<size_t>(q.count() * partial_floats(item.cache.head_dim));
-    }
-  }
   const int64_t count = static_cast<int64_t>(items.size());
-  constexpr size_t kMostFloats = size_t{4} << 20;
-  if (count >= int64_t{4} * pool.num_threads() || parts.size() == items.size() || floats > kMostFloats) {
+  int64_t num_segments = 0, floats = 0;
+  std::vector<int64_t> partials_at;  // where those of an item begin
+  for (const Item& item : items) {
+    const int32_t segments = item.queries.last_segment() + 1 - item.queries.first_segment();
+    partials_at.push_back(floats);
+    num_segments += segments;
+    floats += segments * item.queries.count() * partial_floats(item.cache.head_dim);
+  }
+  constexpr int64_t kMostFloats = int64_t{4} << 20, kParts = 4;  // for each thread
+  if (count >= kParts * pool.num_threads() || num_segments == count || floats > kMostFloats) {
     // Late rows have the most keys: they go first, so that no thread is left alone with them.
     pool.parallel_for(count, 1, [&](int64_t begin, int64_t end, int worker) {
       for (int64_t i = begin; i < end; ++i) {
@@ -289,24 +289,42 @@ void run_items(const CpuKernels& kernels, ThreadPool& pool, AttentionScratch& sc
     });
     return;
   }
-  scratch.partials.resize(std::max(floats, scratch.partials.size()));
+  // Few items leave threads without work, or with the last one alone: their segments are shared, too, some neighbours at a time.
+  struct Part {
+    size_t item;
+    int32_t first, end;  // segments
+  };
+  std::vector<Part> parts;
+  const int32_t most = static_cast<int32_t>(std::max<int64_t>(1, num_segments / (kParts * pool.num_threads())));
+  for (size_t i = 0; i < items.size(); ++i) {
+    const int32_t end = items[i].queries.last_segment() + 1;
+    for (int32_t s = items[i].queries.first_segment(); s < end; s += most) parts.push_back({i, s, std::min(end, s + most)});
+  }
+  scratch.partials.resize(std::max(static_cast<size_t>(floats), scratch.partials.size()));
+  auto partials_of = [&](size_t item, int32_t segment) {
+    const Queries& q = items[item].queries;
+    const int64_t each = q.count() * partial_floats(items[item].cache.head_dim);
+    return &scratch.partials[static_cast<size_t>(partials_at[item] + (segment - q.first_segment()) * each)];
+  };
   pool.parallel_for(static_cast<int64_t>(parts.size()), 1, [&](int64_t begin, int64_t end, int worker) {
     for (int64_t i = begin; i < end; ++i) {
       const Part& part = parts[static_cast<size_t>(i)];
-      block_attention(*part.item, worker)
-          .run(part.item->queries, part.segment, part.segment + 1, &scratch.partials[part.partial]);
+      const Queries& q = items[part.item].queries;
+      BlockAttention attention = block_attention(items[part.item], worker);
+      attention.run(q, part.first, part.end, [&](int32_t segment) { attention.take_all(q, partials_of(part.item, segment)); });
     }
   });
-  size_t at = 0;
-  for (const Item& item : items) {
-    const Queries& q = item.queries;
-    float* total = &scratch.partials[parts[at].partial];
-    for (int32_t s = q.first_segment() + 1; s <= q.last_segment(); ++s) {
-      merge_partials(&scratch.partials[parts[++at].partial], total, q.count(), item.cache.head_dim);
+  pool.parallel_for(count, 1, [&](int64_t begin, int64_t end, int worker) {
+    for (int64_t i = begin; i < end; ++i) {
+      const size_t item = static_cast<size_t>(i);
+      const Queries& q = items[item].queries;
+      float* total = partials_of(item, q.first_segment());
+      for (int32_t s = q.first_segment() + 1; s <= q.last_segment(); ++s) {
+        merge_partials(partials_of(item, s), total, q.count(), items[item].cache.head_dim);
+      }
+      block_attention(items[item], worker).write(q, total);
     }
-    ++at;
-    block_attention(item, 0).write(q, total);
-  }
+  });
 }
 
 // Rows of an item: so many that their queries fill kMaxQueries, fewer when threads would be idle.
