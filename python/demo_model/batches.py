@@ -4,6 +4,7 @@ import random
 import torch
 
 import cases
+import lookups
 import marks
 
 PAD = 11
@@ -16,12 +17,13 @@ LONG = {"recall_1k": 1.0, "recall_2k": 0.5, "recall_8k": 0.4, "recall_16k": 0.2}
 class Sample:
     """One rendered case; `weights[i]` is the weight of predicting token i."""
 
-    def __init__(self, case, renderer, jump=None, words=None):
+    def __init__(self, case, renderer, jump=None, words=None, find=None):
         self.task = case.task
         self.ids, self.learnt, self.images = renderer.whole(case)
         self.weights = turn_weights(self.learnt)
         self.positions = jumped(len(self.ids), jump) if jump else list(range(len(self.ids)))
         self.marks = marks.targets(words, case.marks, self.images) if words and self.images else None
+        self.lookups = find(self.ids) if find and case.judge == "tools" else []
 
 
 def turn_weights(learnt):
@@ -52,8 +54,8 @@ def jumped(length, rng, most=15000):
     return out
 
 
-def samples_of_step(seed, step, shares, budget, renderer, tasks, words=None):
-    """Samples with about `budget` tokens together."""
+def samples_of_step(seed, step, shares, budget, renderer, tasks, words=None, find=None):
+    """Samples with about `budget` tokens together; `words` (marks.Words) and `find` (lookups.Lookups) add what the further losses need."""
     rng = random.Random(f"{seed}/step/{step}")
     names, weights = list(shares), list(shares.values())
     out, tokens, index = [], 0, 0
@@ -61,7 +63,7 @@ def samples_of_step(seed, step, shares, budget, renderer, tasks, words=None):
         task = rng.choices(names, weights)[0]
         case = cases.make(task, f"{seed}/{step}", index, tasks)
         jump = rng if task.startswith(("recall", "refuse")) and rng.random() < 0.3 else None
-        sample = Sample(case, renderer, jump, words)
+        sample = Sample(case, renderer, jump, words, find)
         if tokens and tokens + len(sample.ids) > budget * 1.5:   # a long document would blow up a started step
             index += 1
             continue
@@ -107,7 +109,7 @@ def image_features(model, images, most_patches=512):
 
 def forward(model, batch, words=None):
     """(logits, targets, weights, owner) at the learnt places of all samples; owner is the sample's number in the batch. With `words` also
-    the two losses of image tokens (marks.py), a sum each, or none where there is no picture."""
+    the losses of hidden places {name: (sum, count)}: of image tokens (marks.py) and of names of arguments (lookups.py), where there are any."""
     longest = max(len(s.ids) for s in batch)
     ids = torch.full((len(batch), longest), PAD)
     positions = torch.zeros(len(batch), longest, dtype=torch.long)
@@ -125,6 +127,8 @@ def forward(model, batch, words=None):
     if marked:
         layer = model.model.language_model.layers[marks.READ_LAYER]
         hook = layer.register_forward_hook(lambda _m, _i, out: read.append(out[0] if isinstance(out, tuple) else out))
+    wanted = [(n, lookup) for n, s in enumerate(batch) for lookup in s.lookups] if words else []
+    watch = lookups.Watch(model) if wanted else None
     # A mask of ones (padding is on the right, after all that counts): causal attention without a mask tensor, and jumps in
     # the positions are not taken for packed sequences.
     hidden = model.model.language_model(inputs_embeds=embeds, position_ids=positions, attention_mask=torch.ones_like(ids),
@@ -135,8 +139,12 @@ def forward(model, batch, words=None):
     answers = logits, ids[:, 1:][place], weights[:, 1:][place], owner
     if not words:
         return answers
-    if not marked:
-        return *answers, []
-    hook.remove()
-    looks, places = (torch.cat(t) for t in zip(*marked))
-    return *answers, [marks.loss(model, words, rows, looks), marks.loss(model, words, read[0][ids == 10], places)]
+    more = {}
+    if watch:
+        watch.close()
+        more["lookups"] = watch.loss(wanted)
+    if marked:
+        hook.remove()
+        looks, places = (torch.cat(t) for t in zip(*marked))
+        more |= {"looks": marks.loss(model, words, rows, looks), "places": marks.loss(model, words, read[0][ids == 10], places)}
+    return *answers, more

@@ -80,7 +80,7 @@ class Generator(unittest.TestCase):
             self.assertEqual(int(f"{results[-1]}{digits}"), int(answer), chain)
 
     def test_calls_name_offered_tools_and_their_arguments_stand_in_the_request(self):
-        for case in some("tool_call", 300) + some("tool_rivals", 300):
+        for case in some("tool_call", 300) + some("tool_rivals", 300) + some("tool_names", 100):
             offered = {t["function"]["name"]: t["function"]["parameters"] for t in case.request["tools"]}
             text = last_user_text(case)
             for call in case.tool_calls:

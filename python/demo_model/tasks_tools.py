@@ -113,12 +113,16 @@ KEYS = {"name": lambda r, w: w.name_like(r), "id": lambda r, w: r.randint(1, 999
         "item": lambda r, w: r.choice(words.THINGS)}
 
 
+ARGUMENTS = ("name city street title owner label place team room topic person group word key road town friend line page river code mark "
+             "house day").split()
+
+
 def free_tool(random, verbs=tuple(VERBS), nouns=NOUNS, keys=tuple(KEYS)):
     verb, noun, key = random.choice(verbs), random.choice(nouns), random.choice(keys)
     made = tool(f"{verb}_{noun}", f"{VERBS[verb]} the {noun}.", {key: INTEGER if key == "id" else STRING})
 
     def ask(r, w):
-        value = KEYS[key](r, w)
+        value = KEYS.get(key, KEYS["name"])(r, w)
         return f"{VERBS[verb]} the {noun} of {value}.", {key: value}
     return made, ask
 
@@ -198,6 +202,18 @@ def choose_rivals(random):
     return conversation(effort, made[1:], turns, lambda: ask(random, made[1:], made[0], w, kinds))
 
 
+def choose_names(random):
+    """Many turns of one call each to tools that share their words; arguments have any of many names, and every value is a made-up word. So
+    little but the entry of the tool tells the name, and a guess is right once in 24. For training alone, before `tool_rivals`."""
+    w, verbs, nouns = words.Rivals(random), random.sample(list(VERBS), random.randint(1, 3)), random.sample(NOUNS, random.randint(2, 4))
+    out = {}
+    for _ in range(random.randint(2, 7)):
+        made = free_tool(random, verbs, nouns, ARGUMENTS)
+        out.setdefault(made[0]["function"]["name"], made)
+    made = list(out.values())
+    return conversation("none", made, random.choice((3, 5, 8)), lambda: ask(random, made, made[0], w, ("one",)))
+
+
 def conversation(effort, tools, turns, one_turn):
     """The case of so many turns; results of earlier turns are answered with a fixed word."""
     messages, next_id = [], 0
@@ -243,4 +259,4 @@ def use_result(random):
     return Case("", request(messages, effort, tools), answer, "I have the result." if effort == "high" else "")
 
 
-TASKS = {"tool_call": choose, "tool_rivals": choose_rivals, "tool_result": use_result}
+TASKS = {"tool_call": choose, "tool_rivals": choose_rivals, "tool_names": choose_names, "tool_result": use_result}

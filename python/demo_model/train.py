@@ -21,6 +21,7 @@ import architecture
 import batches
 import cases
 import export
+import lookups
 import marks
 import tasks_recall
 import vocabulary
@@ -48,6 +49,7 @@ def options():
     p.add_argument("--decay-from", type=int, default=1 << 60, help="step from which the rates fall to a twentieth at --until-step")
     p.add_argument("--average", type=float, default=0.998, help="decay of the running average of weights")
     p.add_argument("--marks", type=float, default=0.05, help="weight of what stands in an image token (marks.py)")
+    p.add_argument("--lookups", type=float, default=0.3, help="weight of where the name of a call's argument stands (lookups.py)")
     p.add_argument("--fp8", action="store_true", help="gradients at the weights as the FP8 form has them: for the last steps, at low rates")
     p.add_argument("--weights", help="a model folder (bf16 or fp8) whose weights are the start, where there is no checkpoint yet")
     p.add_argument("--tower-steps", type=int, default=0, help="steps of the tower alone before going on, on what stands in each image token")
@@ -192,7 +194,7 @@ def main():
     torch.set_flush_denormal(True)
     run = Run(o.dir, o.weights, o.bfloat16)
     renderer, tasks = Renderer(f"{o.dir}/tekken.json"), cases.registry()
-    words = marks.Words(renderer)
+    words, find = marks.Words(renderer), lookups.Lookups(renderer)
     run.log(started=True, parameters=sum(p.numel() for p in run.model.parameters()))
     start = saved = time.time()
     stop = []   # a signal ends the run after the step, with a checkpoint
@@ -200,13 +202,13 @@ def main():
         signal.signal(number, lambda *_: stop.append(1))
     losses = collections.defaultdict(lambda: [0.0, 0])
     run.model.train()
-    workers = Workers(run.model, o.workers, o.micro, words, o.marks, o.bfloat16)
+    workers = Workers(run.model, o.workers, o.micro, words, {"looks": o.marks, "places": o.marks, "lookups": o.lookups}, o.bfloat16)
     if o.tower_steps:
         train_tower(run, renderer, tasks, words, o, stop)
     while not stop and run.step < o.until_step and time.time() - start < o.hours * 3600:
         began = time.time()
         shares = shares_at(run.step, o)
-        samples = batches.samples_of_step(TRAIN_SEED, run.step, shares, o.budget, renderer, tasks, words)
+        samples = batches.samples_of_step(TRAIN_SEED, run.step, shares, o.budget, renderer, tasks, words, find)
         with rounded_to_fp8(run.model) if o.fp8 else contextlib.nullcontext():
             by_task = workers.train_step(samples)
         for task, (total, count) in by_task.items():

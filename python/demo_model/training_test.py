@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Rendering, batching, optimizer and resuming: python training_test.py (needs requirements.txt; about a minute)."""
+import math
 import os
 import random
 import subprocess
@@ -14,6 +15,7 @@ import batches
 import cases
 import draft
 import export
+import lookups
 import marks
 import optimizer
 import render
@@ -25,7 +27,7 @@ import workers
 FOLDER = tempfile.mkdtemp()
 vocabulary.write(f"{FOLDER}/tekken.json")
 RENDERER, TASKS = render.Renderer(f"{FOLDER}/tekken.json"), cases.registry()
-WORDS = marks.Words(RENDERER)
+WORDS, FIND = marks.Words(RENDERER), lookups.Lookups(RENDERER)
 
 
 def some(count=6):
@@ -130,6 +132,48 @@ class Marks(unittest.TestCase):
         self.assertEqual(moved, {"vision_tower", "multi_modal_projector"})
 
 
+class Lookups(unittest.TestCase):
+    def test_calls_look_at_their_own_tool_and_all_look_at_its_name(self):
+        for i in range(60):
+            ids, learnt, _ = RENDERER.whole(cases.make("tool_rivals", 7, i, TASKS))
+            matched, named = 0, set()
+            for heads, at, places in FIND(ids):
+                before, places = RENDERER.text(ids[:at + learnt[at]]), sorted(places)
+                text = RENDERER.text([ids[n] for n in places])
+                if heads is lookups.MATCH:
+                    entry = RENDERER.text(ids[:places[0]])
+                    self.assertTrue(entry.endswith('"properties": {"'))
+                    text = entry.rpartition('"function": {"name": "')[2].partition('"')[0]
+                    self.assertEqual(ids[at + 1], ids[places[0]])
+                    matched += 1
+                elif learnt[at]:
+                    self.assertEqual([9, 32], [ids[places[0] - 1], ids[places[-1] + 1]])   # [TOOL_CALLS], [ARGS]
+                    named.add(text)
+                else:
+                    self.assertIn(text, named)
+                    self.assertEqual(before.rpartition('"function": {"name": "')[2].partition('"')[0], text)
+                    continue
+                self.assertTrue(before.endswith(text + '{"'))
+            self.assertEqual(matched, ids.count(9))
+
+    def test_the_loss_is_that_of_the_attention_of_transformers(self):
+        model = architecture.build().eval()
+        samples = [batches.Sample(cases.make(t, 3, i, TASKS), RENDERER, None, WORDS, FIND) for t in ("tool_rivals", "who") for i in range(2)]
+        expected, terms = 0.0, 0
+        with torch.no_grad():
+            *_, more = batches.forward(model, samples, WORDS)
+            model.model.language_model.set_attn_implementation("eager")
+            for s in samples[:2]:
+                seen = model.model.language_model(inputs_embeds=model.get_input_embeddings()(torch.tensor([s.ids])), output_attentions=True)
+                for heads, at, places in s.lookups:
+                    for layer, head in heads:
+                        expected -= float(seen.attentions[layer][0, head, at, places].log().mean()) + math.log(len(places))
+                        terms += 1
+        total, count = more["lookups"]
+        self.assertEqual(count, terms)
+        self.assertAlmostEqual(float(total), expected, delta=1e-3 * expected)
+
+
 class Start(unittest.TestCase):
     def test_published_weights_are_read_back(self):
         folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../models/demo")
@@ -214,13 +258,15 @@ class Training(unittest.TestCase):
             self.assertTrue(torch.equal(w, before[name]))
 
     def test_two_processes_give_the_gradients_of_one(self):
-        samples = [s for s in (batches.Sample(c, RENDERER, None, WORDS) for c in some(1)) if len(s.ids) < 600]
+        samples = [s for s in (batches.Sample(c, RENDERER, None, WORDS, FIND) for c in some(1)) if len(s.ids) < 600]
         without_pictures = [s for s in samples if not s.images]
+        self.assertTrue(any(s.lookups for s in without_pictures))
         model = architecture.build(1)
-        both = workers.Workers(model, 2, 400, WORDS, 0.1, False)
+        shares = {"looks": 0.1, "places": 0.1, "lookups": 0.3}
+        both = workers.Workers(model, 2, 400, WORDS, shares, False)
         for step in (samples, without_pictures):   # the second leaves the tower without a gradient
             found = []
-            for w in (workers.Workers(model, 1, 400, WORDS, 0.1, False), both):
+            for w in (workers.Workers(model, 1, 400, WORDS, shares, False), both):
                 by_task = w.train_step(step)
                 found.append(({k: tuple(v) for k, v in by_task.items()}, [p.grad for p in model.parameters()]))
                 for p in model.parameters():

@@ -22,19 +22,19 @@ def attention_in_float32(query, key, value, *args, **kwargs):
         return _attention(query.float(), key.float(), value.float(), *args, **kwargs)
 
 
-def add_gradients(model, micro_batches, total, words=None, share=0.0, bfloat16=False):
-    """Adds the gradients of the mean loss over weights of sum `total`; returns {task: [sum of losses, places]}. With `words` each
-    image token adds its two losses (marks.py) with weight `share`. `bfloat16`: products in that arithmetic, weights stay float32."""
+def add_gradients(model, micro_batches, total, words=None, shares=None, bfloat16=False):
+    """Adds the gradients of the mean loss over weights of sum `total`; returns {task: [sum of losses, places]}. With `words`
+    the losses of hidden places are added (batches.forward), each with its weight in `shares`. `bfloat16`: products in that arithmetic, weights stay float32."""
     by_task = collections.defaultdict(lambda: [0.0, 0])
     for batch in micro_batches:
         torch.nn.functional.scaled_dot_product_attention = attention_in_float32 if bfloat16 else _attention
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            logits, targets, weights, owner, *marked = batches.forward(model, batch, words)
+            logits, targets, weights, owner, *more = batches.forward(model, batch, words)
         losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
         loss = (losses * weights).sum()
-        for name, (of_images, count) in zip(("looks", "places"), marked[0] if marked else []):
-            loss = loss + share * of_images
-            by_task[name][0] += float(of_images.detach())
+        for name, (of_places, count) in (more[0] if more else {}).items():
+            loss = loss + shares[name] * of_places
+            by_task[name][0] += float(of_places.detach())
             by_task[name][1] += float(count)
         (loss / total).backward()
         losses = losses.detach()
