@@ -3,7 +3,7 @@
 no output of its own.
 
     draft.py train MODEL DIR [--steps N] [--bfloat16]   MODEL is a folder of export.py (bf16 or fp8); DIR/draft.pt is written
-                                                        and gone on from
+                                                        and gone on from; --head OUT: a published head is the start
     draft.py export MODEL DIR OUT                       DIR/draft.pt -> OUT
     draft.py measure MODEL OUT [--cases N]              tokens for each pass of MODEL, on held-out cases
 
@@ -119,6 +119,8 @@ def run(o):
         draft.load_state_dict(state["draft"])
         optimizer.load_state_dict(state["optimizer"])
         step = state["step"]
+    elif o.head:
+        draft.load_state_dict(load_head(o.head).state_dict())
     began = saved = time.time()
     sums = [0.0, 0]
     while step < o.steps:
@@ -132,7 +134,7 @@ def run(o):
         sums[1] += places
         torch.nn.utils.clip_grad_norm_(draft.parameters(), 1.0)
         scale = min(1.0, (step + 1) / 40) * max(0.05, 1 - step / o.steps)
-        optimizer.step(4e-3 * scale, 3e-3 * scale)
+        optimizer.step(o.muon_rate * scale, 0.75 * o.muon_rate * scale)
         step += 1
         if step == o.steps or time.time() - saved > 300:
             torch.save({"draft": draft.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, path + ".part")
@@ -223,6 +225,8 @@ def main():
     p.add_argument("out", nargs="?")
     p.add_argument("--steps", type=int, default=1000)
     p.add_argument("--budget", type=int, default=6000, help="tokens of a step")
+    p.add_argument("--muon-rate", type=float, default=4e-3, help="of the matrices, at its highest; Adam's is three quarters of it")
+    p.add_argument("--head", help="folder of a published head whose weights are the start, where there is no draft.pt yet")
     p.add_argument("--micro", type=int, default=800, help="padded tokens of one pass")
     p.add_argument("--bfloat16", action="store_true", help="products in bfloat16: for processors that have it")
     p.add_argument("--threads", type=int, default=1)

@@ -4,8 +4,8 @@
     export.py DIR OUT [FORM ...]      all forms when none is named: bf16 fp8 mistral-bf16 mistral-fp8 bf16-gguf q8_0 q4_0
                                       w4a16 nvfp4 mlx-4bit
 
-DIR may be several, with commas between: runs that went on from one another, each to rates near nothing; the weights are their mean
-(Izmailov et al. 2018, Averaging Weights Leads to Wider Optima and Better Generalization). Each form is a folder OUT/FORM that bise opens.
+DIR may be several, with commas between: runs that went on from one another, each to rates near nothing, or published folders; named twice it
+counts twice; the weights are their mean (Izmailov et al. 2018, Averaging Weights Leads to Wider Optima and Better Generalization). Each form is a folder OUT/FORM that bise opens.
 The weights are the running average of the checkpoint, rounded to BF16 first;
 the other forms are made from those, by rounding to nearest. FP8 has the published shape: linears of the text layers in E4M3 with one scale per tensor,
 static activation scales from held-in cases; all else BF16.
@@ -32,11 +32,19 @@ def write_json(path, value):
 
 
 def trained_weights(directories):
-    """HF name -> BF16 tensor, the mean over the checkpoints; the tied head is left out."""
-    states = [torch.load(f"{d}/checkpoint.pt", weights_only=True) for d in directories]
-    for state in states:
-        print(f"checkpoint of step {state['step']}, {state['tokens']} tokens, {state['seconds'] / 3600:.1f} hours")
-    means = {k: sum(s["average"][k].double() for s in states) / len(states) for k in states[0]["average"] if k != "lm_head.weight"}
+    """HF name -> BF16 tensor, the mean over the checkpoints or published weights; the tied head is left out."""
+    states = []
+    for d in directories:
+        if os.path.exists(f"{d}/checkpoint.pt"):
+            state = torch.load(f"{d}/checkpoint.pt", weights_only=True)
+            print(f"checkpoint of step {state['step']}, {state['tokens']} tokens, {state['seconds'] / 3600:.1f} hours")
+            states.append(state["average"])
+        else:
+            model = architecture.build()
+            architecture.load(model, d)
+            print(f"published weights of {d}")
+            states.append(model.state_dict())
+    means = {k: sum(s[k].double() for s in states) / len(states) for k in states[0] if k != "lm_head.weight"}
     return {k: v.float().to(torch.bfloat16).contiguous() for k, v in means.items()}
 
 

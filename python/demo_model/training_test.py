@@ -138,6 +138,8 @@ class Lookups(unittest.TestCase):
             ids, learnt, _ = RENDERER.whole(cases.make("tool_rivals", 7, i, TASKS))
             matched, named = 0, set()
             for heads, at, places in FIND(ids):
+                if heads is lookups.SPELL:
+                    continue
                 before, places = RENDERER.text(ids[:at + learnt[at]]), sorted(places)
                 text = RENDERER.text([ids[n] for n in places])
                 if heads is lookups.MATCH:
@@ -155,6 +157,24 @@ class Lookups(unittest.TestCase):
                     continue
                 self.assertTrue(before.endswith(text + '{"'))
             self.assertEqual(matched, ids.count(9))
+
+    def test_strings_cut_differently_are_looked_up_by_letters(self):
+        differently = after = 0
+        for i in range(60):
+            ids, learnt, _ = RENDERER.whole(cases.make("tool_rivals", 7, i, TASKS))
+            for heads, at, places in FIND(ids):
+                if heads is not lookups.SPELL:
+                    continue
+                self.assertTrue(learnt[at])
+                said = RENDERER.text(ids[:at + 1]).rpartition('"')[2]
+                rest = RENDERER.text(ids[at + 1:]).partition('"')[0]
+                self.assertTrue(said)
+                before, source, behind = (RENDERER.text(part) for part in (ids[:places[0]], ids[places[0]:places[0] + 1], ids[places[0] + 1:]))
+                cuts = [n for n in range(len(source)) if (before + source[:n]).endswith(said) and (source[n:] + behind).startswith(rest)]
+                self.assertEqual(len(cuts), 1, (said, rest, source))
+                differently += cuts[0] > 0 or ids[places[0]] != ids[at + 1]
+                after += ids[places[0]] == ids[at + 1] and ids[places[0] - 1] != ids[at]
+        self.assertGreater(min(differently, after), 10)
 
     def test_the_loss_is_that_of_the_attention_of_transformers(self):
         model = architecture.build().eval()
