@@ -78,7 +78,7 @@ class Watch:
     """While open, takes from the heads' layers what their attention is made of."""
 
     def __init__(self, model):
-        self._layers = {n: model.model.language_model.layers[n].self_attn for n, _ in GATHER + MATCH}
+        self._layers = {n: model.model.language_model.layers[n].self_attn for n, _ in GATHER + MATCH + SPELL}
         self._seen = {}
         self._handles = [a.register_forward_pre_hook(lambda _module, _positional, named, n=n: self._seen.update({n: named}),
                                                      with_kwargs=True) for n, a in self._layers.items()]

@@ -49,7 +49,7 @@ def options():
     p.add_argument("--decay-from", type=int, default=1 << 60, help="step from which the rates fall to a twentieth at --until-step")
     p.add_argument("--average", type=float, default=0.998, help="decay of the running average of weights")
     p.add_argument("--marks", type=float, default=0.05, help="weight of what stands in an image token (marks.py)")
-    p.add_argument("--lookups", type=float, default=0.3, help="weight of where the name of a call's argument stands (lookups.py)")
+    p.add_argument("--lookups", type=float, default=0.3, help="weight of where names and strings of a call stand (lookups.py)")
     p.add_argument("--fp8", action="store_true", help="gradients at the weights as the FP8 form has them: for the last steps, at low rates")
     p.add_argument("--weights", help="a model folder (bf16 or fp8) whose weights are the start, where there is no checkpoint yet")
     p.add_argument("--tower-steps", type=int, default=0, help="steps of the tower alone before going on, on what stands in each image token")
