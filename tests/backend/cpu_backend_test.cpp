@@ -394,6 +394,23 @@ std::vector<const CpuKernels*> every_kernel_table() {
   return tables;
 }
 
+TEST(cpu_backend, reading_lines_sees_every_byte_and_none_behind) {
+  constexpr size_t kBytes = 1024;
+  for (const CpuKernels* kernels : every_kernel_table()) {
+    SCOPED_TRACE(kernels->name);
+    for (int64_t ahead : {0, 512}) {
+      std::vector<uint8_t> data(kBytes + 128, 1);
+      std::fill(data.begin() + kBytes, data.end(), uint8_t{2});
+      EXPECT_EQ(kernels->read_lines(data.data(), kBytes, ahead), 1);
+      for (size_t i = 0; i < kBytes; i += 31) {
+        data[i] = 4;
+        EXPECT_EQ(kernels->read_lines(data.data(), kBytes, ahead), 5) << i;
+        data[i] = 1;
+      }
+    }
+  }
+}
+
 TEST(cpu_backend, the_peak_of_floats_does_the_operations_that_it_counts) {
   constexpr int64_t kSteps = 10;
   for (const CpuKernels* kernels : every_kernel_table()) {

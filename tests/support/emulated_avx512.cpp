@@ -21,7 +21,7 @@ using namespace simd_emulated_avx512;
 
 const CpuKernels kEmulatedAvx512Kernels = {
     "avx512 (emulated)", linear_float, linear_int, dot,       quantize_row, rms_norm,
-    gated_activation,    rope,         attend, {logit_peaks, logit_exp_sums}, peak,
+    gated_activation,    rope,         attend, {logit_peaks, logit_exp_sums}, peak, read_lines,
 };
 
 }  // namespace bise

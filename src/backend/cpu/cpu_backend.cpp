@@ -448,6 +448,16 @@ void CpuBackend::decoded_product(const WeightSegment& s, int64_t first, int64_t 
 
 const LogitMath& scalar_logit_math() { return kScalarKernels.logits; }
 
+const CpuKernels& cpu_kernels(IsaLevel level) {
+#if defined(__x86_64__)
+  if (level == IsaLevel::amx) return kAmxKernels;
+  if (level == IsaLevel::avx512_bf16) return kAvx512Bf16Kernels;
+  if (level == IsaLevel::avx512) return kAvx512Kernels;
+  if (level == IsaLevel::avx2) return kAvx2Kernels;
+#endif
+  return kScalarKernels;
+}
+
 std::unique_ptr<Backend> create_cpu_backend_with(const CpuKernels& kernels, const BackendOptions& options) {
   return std::make_unique<CpuBackend>(kernels, options);
 }
@@ -473,13 +483,7 @@ Result<std::unique_ptr<Backend>> create_cpu_backend(const BackendOptions& option
                                              ": this processor does not have it; the best here is " +
                                              isa_name(features.best()));
   }
-#if defined(__x86_64__)
-  if (level == IsaLevel::amx) return create_cpu_backend_with(kAmxKernels, options);
-  if (level == IsaLevel::avx512_bf16) return create_cpu_backend_with(kAvx512Bf16Kernels, options);
-  if (level == IsaLevel::avx512) return create_cpu_backend_with(kAvx512Kernels, options);
-  if (level == IsaLevel::avx2) return create_cpu_backend_with(kAvx2Kernels, options);
-#endif
-  return create_cpu_backend_with(kScalarKernels, options);
+  return create_cpu_backend_with(cpu_kernels(level), options);
 }
 
 }  // namespace bise

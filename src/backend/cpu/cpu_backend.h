@@ -5,9 +5,13 @@
 #include <memory>
 
 #include "backend/backend.h"
+#include "backend/cpu/cpu_features.h"
 #include "backend/cpu/cpu_kernels.h"
 
 namespace bise {
+
+// The table of a level that this processor has.
+const CpuKernels& cpu_kernels(IsaLevel level);
 
 // Error: an ISA that is unknown, or that this processor lacks.
 Result<std::unique_ptr<Backend>> create_cpu_backend(const BackendOptions& options);

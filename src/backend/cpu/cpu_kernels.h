@@ -82,6 +82,9 @@ struct CpuKernels {
   // the operations done (a product and its addition are two). `sink` [16] gives the numbers, small
   // and not zero, and takes the sums.
   double (*peak)(PeakUnit unit, int64_t steps, float* sink);
+  // Reads `bytes`, a multiple of 128, each line asked for `ahead` bytes before its turn (0: by the hardware alone), and returns
+  // all bits that are set in any byte.
+  uint8_t (*read_lines)(const uint8_t* data, int64_t bytes, int64_t ahead);
   // Products of several rows in BF16; null where there are none.
   const PanelKernels* panels = nullptr;
   // `attend` takes queries in BF16 for keys and values in BF16 and E4M3, in 8 bits for those in INT8.

@@ -157,8 +157,10 @@ void CpuPanels::multiply_codes(const WeightSegment& s, const uint8_t* data, cons
 
 void CpuPanels::multiply_pieces(const WeightSegment& s, const uint8_t* data, const Block& block, uint16_t* panel,
                                 float* sums) const {
-  const int64_t steps = steps_of(columns_), piece = rows_ <= kFewRows ? kFewSteps : kPieceSteps, tile_bytes = static_cast<int64_t>(s.tile_bytes);
-  const bool stored_panel = is_panel(*s.tiles, columns_);
+  const int64_t steps = steps_of(columns_), tile_bytes = static_cast<int64_t>(s.tile_bytes);
+  const bool stored_panel = is_panel(*s.tiles, columns_), few = rows_ <= kFewRows;
+  // Few rows read a stored panel as memory likes it best: whole tiles from end to end.
+  const int64_t piece = !few ? kPieceSteps : stored_panel ? steps : kFewSteps;
   const auto* input = static_cast<const uint16_t*>(input_.data()) + block.first_run * steps * kStepElements;
   for (int64_t step = 0; step < steps; step += piece) {
     PanelProduct p;
@@ -167,6 +169,7 @@ void CpuPanels::multiply_pieces(const WeightSegment& s, const uint8_t* data, con
     p.x_stride = steps * kStepElements;
     p.sums_stride = block.runs * kTileSums;
     p.add = step > 0;
+    p.weights_pass = stored_panel && few;
     if (stored_panel) {
       p.weights = reinterpret_cast<const uint16_t*>(data) + step * kStepElements;
       p.weights_stride = tile_bytes / static_cast<int64_t>(sizeof(uint16_t));

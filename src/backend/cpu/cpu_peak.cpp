@@ -4,6 +4,8 @@
 #include <chrono>
 #include <vector>
 
+#include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/cpu_features.h"
 #include "backend/cpu/cpu_memory.h"
 #include "backend/cpu/panel_kernels.h"
 
@@ -68,56 +70,33 @@ MatrixPeak measure_cpu_peak(const CpuKernels& kernels, ThreadPool& pool, double 
   return peak;
 }
 
-namespace {
-
-constexpr int64_t kLine = 8;  // words of a line of 64 bytes
-
-// The sum of words [begin, end), whole lines, fetched `ahead` words before their use. With the checks of a sanitizer it
-// would measure these.
-__attribute__((no_sanitize("address", "undefined"))) uint64_t read_lines(const uint64_t* data, int64_t begin, int64_t end,
-                                                                         int64_t ahead, int64_t last) {
-  uint64_t sums[kLine] = {};
-  for (int64_t i = begin; i < end; i += kLine) {
-    __builtin_prefetch(data + std::min(i + ahead, last));
-    for (int64_t j = 0; j < kLine; ++j) sums[j] += data[i + j];
-  }
-  uint64_t sum = 0;
-  for (uint64_t part : sums) sum += part;
-  return sum;
-}
-
-}  // namespace
-
 double measure_read_bandwidth(int num_threads, double seconds) {
   constexpr size_t kBytes = size_t{256} << 20;
   auto buffer = allocate_host(kBytes, "the bandwidth probe");
   if (!buffer) return 0.0;
-  auto* data = static_cast<uint64_t*>(buffer->data());
+  auto* data = reinterpret_cast<uint8_t*>(buffer->data());
   ThreadPool pool(num_threads, memory_nodes());
   // Which lead of the prefetch is best differs between processors, so each round takes another one: 0 stands for
   // the hardware alone.
-  constexpr int64_t kWords = kBytes / sizeof(uint64_t), kPiece = 1 << 17;
-  constexpr int64_t kAhead[] = {512, 1024, 2048, 0};
-  place_by_parts(static_cast<uint8_t*>(buffer->data()), kWords / kPiece, kPiece * sizeof(uint64_t), pool);
-  pool.parallel_for(kWords, kPiece, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) data[i] = static_cast<uint64_t>(i);
-  });
-  std::vector<uint64_t> sums(static_cast<size_t>(pool.num_threads()) * kLine);
+  constexpr int64_t kPiece = 1 << 20;
+  constexpr int64_t kAhead[] = {512, 1024, 2048, 8192, 0};
+  place_by_parts(data, kBytes / kPiece, kPiece, pool);
+  pool.parallel_for(kBytes, kPiece, [&](int64_t begin, int64_t end, int) { std::fill(data + begin, data + end, uint8_t{1}); });
+  std::vector<uint8_t> seen(kBytes / kPiece);
+  const CpuKernels& kernels = cpu_kernels(detect_cpu_features().best());
   double best = 0.0;
   size_t round = 0;
   const auto first = Clock::now();
   while (round < std::size(kAhead) || seconds_since(first) < seconds) {
-    const int64_t ahead = kAhead[round++ % std::size(kAhead)] / static_cast<int64_t>(sizeof(uint64_t));
+    const int64_t ahead = kAhead[round++ % std::size(kAhead)];
     const auto start = Clock::now();
-    pool.parallel_for(kWords, kPiece, [&](int64_t begin, int64_t end, int worker) {
-      sums[static_cast<size_t>(worker) * kLine] += read_lines(data, begin, end, ahead, kWords - 1);
+    pool.parallel_for(kBytes, kPiece, [&](int64_t begin, int64_t end, int) {
+      seen[static_cast<size_t>(begin / kPiece)] = kernels.read_lines(data + begin, end - begin, ahead);
     });
     best = std::max(best, static_cast<double>(kBytes) / seconds_since(start));
   }
-  // The sum is used, so that the reads cannot be left out.
-  uint64_t sum = 0;
-  for (uint64_t part : sums) sum += part;
-  return sum == 1 ? 0.0 : best / 1e9;
+  // What was read is used, so that the reads cannot be left out.
+  return std::all_of(seen.begin(), seen.end(), [](uint8_t bits) { return bits <= 1; }) ? best / 1e9 : 0.0;
 }
 
 }  // namespace bise

@@ -25,7 +25,7 @@ using namespace simd_avx2;
 
 const CpuKernels kAvx2Kernels = {
     "avx2",   linear_float, linear_int, dot,       quantize_row, rms_norm, gated_activation,
-    rope,      attend, {logit_peaks, logit_exp_sums}, peak,
+    rope,      attend, {logit_peaks, logit_exp_sums}, peak, read_lines,
 };
 
 }  // namespace bise

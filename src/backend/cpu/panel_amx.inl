@@ -21,6 +21,10 @@ inline void multiply_block(const PanelProduct& p, int64_t run, int64_t tile) {
     if constexpr (kRuns == 2 && kTiles == 2) _tile_zero(3);
   }
   for (int64_t s = 0; s < p.steps; ++s) {
+    if (p.weights_pass) {
+      prefetch(reinterpret_cast<const uint8_t*>(w0 + s * kStepElements), kStepBytes);
+      if constexpr (kTiles == 2) prefetch(reinterpret_cast<const uint8_t*>(w1 + s * kStepElements), kStepBytes);
+    }
     _tile_loadd(4, x0 + s * kStepElements, 64);
     _tile_loadd(6, w0 + s * kStepElements, 64);
     _tile_dpbf16ps(0, 4, 6);

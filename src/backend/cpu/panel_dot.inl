@@ -1,7 +1,9 @@
 // Products of panels by AVX512-BF16's dot product. Included by isa_avx512_bf16.cpp behind panel.inl.
 //
 // One instruction multiplies two columns of 16 rows with two numbers of x. Sums of 8 rows of x and 2 tiles stay in 16
-// registers: more than hide its latency, and 10 loads for 16 products. One or two rows take 4 tiles.
+// registers: more than hide its latency, and 10 loads for 16 products.
+
+constexpr int kRowsAtOnce = 8;
 
 template <int kRows, int kTiles>
 inline void dot_block(const PanelProduct& p, int64_t tile, int64_t run, int row, bool ask) {
@@ -17,7 +19,10 @@ inline void dot_block(const PanelProduct& p, int64_t tile, int64_t run, int row,
   }
   for (int64_t s = 0; s < p.steps; ++s, x += kStepElements) {
     if (ask) {
-      for (int j = 0; j < kTiles; ++j) ask_ahead(p, tile + j, s, p.steps);
+      for (int j = 0; j < kTiles; ++j) {
+        if (p.weights_pass) prefetch(reinterpret_cast<const uint8_t*>(w[j] + s * kStepElements), kStepBytes);
+        else ask_ahead(p, tile + j, s, p.steps);
+      }
     }
     for (int k = 0; k < kPairs; ++k) {
       for (int i = 0; i < kRows; ++i) {
@@ -34,30 +39,23 @@ inline void dot_block(const PanelProduct& p, int64_t tile, int64_t run, int row,
 
 template <int kTiles>
 inline void dot_tiles(const PanelProduct& p, int64_t tile) {
-  bool ask = p.ahead_bytes > 0;  // once, between the first products
+  bool ask = p.weights_pass || p.ahead_bytes > 0;  // once, between the first products
   for (int64_t run = 0; run < p.runs; ++run) {
     const int rows = run + 1 < p.runs ? kTileRows : p.last_rows;
-    int row = 0;
-    const auto take = [&]<int kRows>() {
-      dot_block<kRows, kTiles>(p, tile, run, row, ask);
-      row += kRows;
+    for (int row = 0; row < rows; row += kRowsAtOnce) {
+      const auto take = [&]<int kIndex>() {
+        constexpr int kRows = kIndex + 1;
+        if (kRows == kRowsAtOnce ? rows - row >= kRows : rows - row == kRows) dot_block<kRows, kTiles>(p, tile, run, row, ask);
+      };
+      for_each_index<0, kRowsAtOnce>(take);
       ask = false;
-    };
-    if constexpr (kTiles <= 2) {
-      while (rows - row >= 8) take.template operator()<8>();
-      if (rows - row >= 4) take.template operator()<4>();
     }
-    if (rows - row >= 2) take.template operator()<2>();
-    if (rows - row >= 1) take.template operator()<1>();
   }
 }
 
 // Two tiles of weights stay in the nearest cache while the runs of x pass by.
 inline void multiply(const PanelProduct& p) {
   int64_t tile = 0;
-  if (p.runs == 1 && p.last_rows <= 3) {
-    for (; tile + 4 <= p.tiles; tile += 4) dot_tiles<4>(p, tile);
-  }
   for (; tile + 2 <= p.tiles; tile += 2) dot_tiles<2>(p, tile);
   if (tile < p.tiles) dot_tiles<1>(p, tile);
 }
@@ -66,7 +64,6 @@ inline void multiply(const PanelProduct& p) {
 template <int kRows, int kTiles>
 inline void dot_codes(const PanelProduct& p, int64_t tile) {
   const PairsOfE4m3 pairs_of;
-  constexpr int64_t kStepBytes = kStepElements;
   const uint8_t* codes[kTiles];
   F sum[kTiles][kRows];
   for (int j = 0; j < kTiles; ++j) {
@@ -76,14 +73,16 @@ inline void dot_codes(const PanelProduct& p, int64_t tile) {
   for (int64_t s = 0; s < p.steps; ++s) {
     const uint16_t* x = p.x + s * kStepElements;
     for (int k = 0; k < kStepColumns; k += 4) {
+      __m512i pairs[kTiles][2];
       for (int j = 0; j < kTiles; ++j) {
-        const uint8_t* from = codes[j] + s * kStepBytes + k * kTileRows;
+        const uint8_t* from = codes[j] + s * kStepElements + k * kTileRows;
         prefetch(from, 64);
-        __m512i first, second;
-        pairs_of(from, &first, &second);
+        pairs_of(from, &pairs[j][0], &pairs[j][1]);
+      }
+      // A pair of x serves all tiles and is done with: the sums need the registers.
+      for (int h = 0; h < 2; ++h) {
         for (int i = 0; i < kRows; ++i) {
-          sum[j][i] = f_dot_bf16(sum[j][i], first, x + i * kStepColumns + k);
-          sum[j][i] = f_dot_bf16(sum[j][i], second, x + i * kStepColumns + k + 2);
+          for (int j = 0; j < kTiles; ++j) sum[j][i] = f_dot_bf16(sum[j][i], pairs[j][h], x + i * kStepColumns + k + 2 * h);
         }
       }
     }

@@ -20,6 +20,7 @@ namespace bise {
 
 constexpr int64_t kStepColumns = 32;
 constexpr int64_t kStepElements = kTileRows * kStepColumns;
+constexpr int64_t kStepBytes = 2 * kStepElements;
 constexpr int64_t kTileSums = kTileRows * kTileRows;
 [[gnu::always_inline]] constexpr int64_t steps_of(int64_t columns) { return (columns + kStepColumns - 1) / kStepColumns; }
 
@@ -33,6 +34,7 @@ struct PanelProduct {
   float* sums = nullptr;  // of tile i and run j at sums + i * sums_stride + j * kTileSums, aligned to 64
   int64_t sums_stride = 0;
   bool add = false;  // to what `sums` holds; else to zero
+  bool weights_pass = false;  // from memory, once: what lies behind each step of them is asked for (`prefetch`)
   const uint8_t* codes = nullptr;  // of multiply_e4m3, instead of weights: tile i at codes + i * codes_stride
   int64_t codes_stride = 0;
   // What is wanted next, and asked for meanwhile: bytes [0, ahead_bytes) of tile i at ahead + i * ahead_stride.
