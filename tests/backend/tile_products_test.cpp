@@ -73,6 +73,8 @@ TEST(tile_products, of_the_largest_codes_and_inputs_do_not_overflow) {
     ++layouts;
     for (uint8_t code : {0x00, 0xFF, 0x80, 0x7F}) {
       const std::vector<uint8_t> tile = tile_of(layout, code);
+      std::vector<uint8_t> other = tile_of(layout, 0xFF);  // and behind it `tile`
+      other.insert(other.end(), tile.begin(), tile.end());
       std::vector<float> w(kColumns);
       unpack_lane(TileFormat{true, {}, layout}, tile.data(), 5, RowFactor{256.0f, 1.0f}, w);
       for (int tokens : {1, 2, 4, 7, 8, 32}) {
@@ -84,8 +86,17 @@ TEST(tile_products, of_the_largest_codes_and_inputs_do_not_overflow) {
         }
         std::vector<float> first;
         for (const CpuKernels* kernels : every_table()) {
-          std::vector<float> out(static_cast<size_t>(tokens * kTileRows));
-          kernels->linear_int(layout, tile.data(), kColumns, quantized(*kernels, x, tokens).data(), tokens, out.data());
+          const size_t sums = static_cast<size_t>(tokens * kTileRows);
+          std::vector<float> out(kMostIntTiles * sums), two = out;
+          const std::vector<uint8_t> inputs = quantized(*kernels, x, tokens);
+          kernels->linear_int({layout, kColumns, tile.data(), 0, 1}, inputs.data(), tokens, out.data());
+          kernels->linear_int({layout, kColumns, other.data(), static_cast<int64_t>(tile.size()), 2}, inputs.data(),
+                              tokens, two.data());
+          ASSERT_EQ(std::memcmp(&two[sums], out.data(), sums * 4), 0) << kernels->name << ", the second of two tiles";
+          if (code != 0xFF) {
+            ASSERT_NE(std::memcmp(two.data(), out.data(), sums * 4), 0) << kernels->name << ", two tiles alike";
+          }
+          out.resize(sums);
           if (first.empty()) first = out;
           ASSERT_EQ(std::memcmp(out.data(), first.data(), out.size() * 4), 0) << kernels->name << ", " << tokens << " tokens";
         }

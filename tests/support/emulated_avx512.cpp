@@ -20,8 +20,18 @@ using namespace simd_emulated_avx512;
 }  // namespace
 
 const CpuKernels kEmulatedAvx512Kernels = {
-    "avx512 (emulated)", linear_float, linear_int, dot,       quantize_row, rms_norm,
-    gated_activation,    rope,         attend, {logit_peaks, logit_exp_sums}, peak, read_lines,
+    "avx512 (emulated)",
+    linear_float,
+    linear_int,
+    dot,
+    quantize_row,
+    rms_norm,
+    gated_activation,
+    rope,
+    attend,
+    {logit_peaks, logit_exp_sums},
+    peak,
+    read_lines,
 };
 
 }  // namespace bise

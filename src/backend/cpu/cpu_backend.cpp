@@ -207,9 +207,9 @@ class CpuBackend : public Backend {
   // FP8 inputs as the GPU path sees them: rounded to e4m3 codes of the static scale.
   MatrixView statically_quantized(MatrixView x, float scale);
   Result<void> tiled_product(const WeightSegment& segment, MatrixView x, MatrixView y, bool accumulate);
-  // One tile, at `data`, times tokens [token, token + tokens).
-  void tile_product(const WeightSegment& segment, int64_t tile, const uint8_t* data, MatrixView x,
-                    int64_t token, int tokens, MatrixView y, bool accumulate) const;
+  // Tiles [first, first + count), one behind the other at `data`, times all rows of x.
+  void tile_products(const WeightSegment& segment, int64_t first, int64_t count, const uint8_t* data, MatrixView x,
+                     MatrixView y, bool accumulate) const;
   // Rows [first, first + rows) of a segment without tiles.
   void decoded_product(const WeightSegment& segment, int64_t first, int64_t rows, MatrixView x,
                        MatrixView y, bool accumulate);
@@ -224,7 +224,7 @@ class CpuBackend : public Backend {
   Result<void> packed_product(const PackedWeight& weight, MatrixView x, MatrixView y, bool accumulate);
   // `weight`: its number in the stream.
   Result<void> streamed_product(size_t weight, MatrixView x, MatrixView y, bool accumulate);
-  // Rows [first, first + rows) of a segment whose tiles are packed here, one at a time per thread.
+  // Rows [first, first + rows) of a segment whose tiles are packed here, a few at a time per thread.
   Result<void> streamed_tiles(const WeightSegment& segment, int64_t first, int64_t rows, MatrixView x,
                               MatrixView y, bool accumulate);
 
@@ -347,7 +347,7 @@ Result<void> CpuBackend::streamed_product(size_t weight, MatrixView x, MatrixVie
 Result<void> CpuBackend::streamed_tiles(const WeightSegment& s, int64_t first, int64_t rows, MatrixView x,
                                         MatrixView y, bool accumulate) {
   const bool in_panels = panels_.takes(*s.tiles, x.rows);
-  const uint64_t bytes = s.tile_bytes * static_cast<uint64_t>(in_panels ? CpuPanels::kFewTiles : 1);
+  const uint64_t bytes = s.tile_bytes * static_cast<uint64_t>(in_panels ? CpuPanels::kFewTiles : kMostIntTiles);
   for (Buffer& tile : tiles_) {
     if (tile.bytes() < bytes) tile = TRY(allocate_host(bytes, "packed tiles"));
   }
@@ -368,15 +368,9 @@ Result<void> CpuBackend::streamed_tiles(const WeightSegment& s, int64_t first, i
   if (in_panels) {
     TRY(panels_.multiply(s, first_tile, count, CpuPanels::Split::tiles, packed, y, accumulate));
   } else {
-    pool_.parallel_for(count, 1, [&](int64_t begin, int64_t end, int worker) {
-      for (int64_t tile = first_tile + begin; tile < first_tile + end; ++tile) {
-        const uint8_t* data = packed(tile, 1, worker);
-        if (data == nullptr) return;
-        for (int64_t t = 0; t < x.rows; t += kMaxTokens) {
-          const int tokens = static_cast<int>(std::min<int64_t>(kMaxTokens, x.rows - t));
-          tile_product(s, tile, data, x, t, tokens, y, accumulate);
-        }
-      }
+    pool_.parallel_for(count, kMostIntTiles, [&](int64_t begin, int64_t end, int worker) {
+      const uint8_t* data = packed(first_tile + begin, end - begin, worker);
+      if (data != nullptr) tile_products(s, first_tile + begin, end - begin, data, x, y, accumulate);
     });
   }
   for (std::optional<Error>& error : failed) {
@@ -392,13 +386,8 @@ Result<void> CpuBackend::tiled_product(const WeightSegment& s, MatrixView x, Mat
     return panels_.multiply(s, 0, tiles, CpuPanels::Split::tiles_and_rows,
                             [&](int64_t first, int64_t, int) { return data_of(first); }, y, accumulate);
   }
-  // Tokens outside, tiles inside: the tokens' inputs stay in the nearest cache and the tiles of one
-  // piece in the next.
   auto piece = [&](int64_t begin, int64_t end) {
-    for (int64_t t = 0; t < x.rows; t += kMaxTokens) {
-      const int tokens = static_cast<int>(std::min<int64_t>(kMaxTokens, x.rows - t));
-      for (int64_t tile = begin; tile < end; ++tile) tile_product(s, tile, data_of(tile), x, t, tokens, y, accumulate);
-    }
+    tile_products(s, begin, end - begin, data_of(begin), x, y, accumulate);
   };
   if (static_cast<int64_t>(s.tile_bytes) * tiles * x.rows < kSerialBytes) {
     piece(0, tiles);
@@ -406,20 +395,34 @@ Result<void> CpuBackend::tiled_product(const WeightSegment& s, MatrixView x, Mat
   }
   // Small pieces, so that no thread waits long for another's last; larger ones where a row's worth of work is soon done.
   const int64_t pieces = int64_t{num_threads()} * (x.rows == 1 ? 6 : 16);
-  const int64_t grain = std::max<int64_t>(1, tiles / pieces);
+  const int64_t grain = std::max<int64_t>(1, tiles / pieces / kMostIntTiles) * kMostIntTiles;
   pool_.parallel_for(tiles, grain, [&](int64_t begin, int64_t end, int) { piece(begin, end); });
   return {};
 }
 
-void CpuBackend::tile_product(const WeightSegment& s, int64_t tile, const uint8_t* data, MatrixView x,
-                              int64_t token, int tokens, MatrixView y, bool accumulate) const {
-  float out[kMaxTokens * kTileRows];
-  if (s.tiles->integer) {
-    kernels_.linear_int(s.tiles->ints, data, x.columns, inputs_.quantized(token), tokens, out);
-  } else {
-    kernels_.linear_float(s.tiles->floats, data, x.columns, inputs_.floats(token), out);
+void CpuBackend::tile_products(const WeightSegment& s, int64_t first, int64_t count, const uint8_t* data, MatrixView x,
+                               MatrixView y, bool accumulate) const {
+  float out[kMostIntTiles * kMaxTokens * kTileRows];
+  const auto tile_bytes = static_cast<int64_t>(s.tile_bytes);
+  // Tokens outside, tiles inside: the tokens' inputs stay in the nearest cache and the tiles of one
+  // piece in the next.
+  for (int64_t token = 0; token < x.rows; token += kMaxTokens) {
+    const int tokens = static_cast<int>(std::min<int64_t>(kMaxTokens, x.rows - token));
+    for (int64_t i = 0; i < count;) {
+      const uint8_t* tile = data + i * tile_bytes;
+      int taken = 1;
+      if (s.tiles->integer) {
+        taken = static_cast<int>(std::min<int64_t>(kMostIntTiles, count - i));
+        kernels_.linear_int({s.tiles->ints, x.columns, tile, taken > 1 ? tile_bytes : 0, taken},
+                            inputs_.quantized(token), tokens, out);
+      } else {
+        kernels_.linear_float(s.tiles->floats, tile, x.columns, inputs_.floats(token), out);
+      }
+      for (int j = 0; j < taken; ++j)
+        store_sums(s, first + i + j, out + j * tokens * kTileRows, token, tokens, y, accumulate);
+      i += taken;
+    }
   }
-  store_sums(s, tile, out, token, tokens, y, accumulate);
 }
 
 void CpuBackend::decoded_product(const WeightSegment& s, int64_t first, int64_t rows, MatrixView x,

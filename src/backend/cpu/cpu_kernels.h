@@ -23,6 +23,16 @@ struct FloatInputs {
 };
 constexpr int kFewTokens = 2;
 
+// One or two integer tiles, `stride` bytes apart (0 where there is one).
+struct IntTiles {
+  IntTile layout;
+  int64_t columns;
+  const uint8_t* data;
+  int64_t stride;
+  int count;
+};
+constexpr int kMostIntTiles = 2;
+
 enum class KernelActivation : uint8_t { silu, gelu_erf, gelu_tanh };
 // float_fma: products and sums of float32. int8_dot: of bytes, summed in 32 bits.
 enum class PeakUnit : uint8_t { float_fma, int8_dot };
@@ -63,9 +73,9 @@ struct CpuKernels {
   // out[t * 16 + r] = sum over columns of tile row r times x row t. num_tokens in [1, kMaxTokens].
   // Block scales in e4m3 count for 2^-8 of their value; the factors of the rows make up for it.
   void (*linear_float)(const FloatTile& layout, const uint8_t* tile, int64_t columns, FloatInputs x, float* out);
-  // The same with x in 8 bits (run_layout.h).
-  void (*linear_int)(const IntTile& layout, const uint8_t* tile, int64_t columns, const uint8_t* x, int num_tokens,
-                     float* out);
+  // The same with x in 8 bits (run_layout.h): out[(j * num_tokens + t) * 16 + r] of tile j. `out` has room for kMostIntTiles, whatever
+  // their count.
+  void (*linear_int)(const IntTiles& tiles, const uint8_t* x, int num_tokens, float* out);
   float (*dot)(const float* a, const float* b, int64_t n);
   // x as token `token` of a batch of num_tokens. columns is a multiple of 32. amax / 127 per block, round to
   // nearest even. A block below 2^-119 is zero; one with an infinity or a NaN has the scale NaN, and so has every

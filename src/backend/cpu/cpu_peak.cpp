@@ -81,7 +81,8 @@ double measure_read_bandwidth(int num_threads, double seconds) {
   constexpr int64_t kPiece = 1 << 20;
   constexpr int64_t kAhead[] = {512, 1024, 2048, 8192, 0};
   place_by_parts(data, kBytes / kPiece, kPiece, pool);
-  pool.parallel_for(kBytes, kPiece, [&](int64_t begin, int64_t end, int) { std::fill(data + begin, data + end, uint8_t{1}); });
+  pool.parallel_for(kBytes, kPiece,
+                    [&](int64_t begin, int64_t end, int) { std::fill(data + begin, data + end, uint8_t{1}); });
   std::vector<uint8_t> seen(kBytes / kPiece);
   const CpuKernels& kernels = cpu_kernels(detect_cpu_features().best());
   double best = 0.0;

@@ -23,8 +23,9 @@ using namespace simd_avx512;
 #include "backend/cpu/peak.inl"
 
 constexpr CpuKernels kTable = {
-    "avx512",   linear_float, linear_int, dot,       quantize_row, rms_norm, gated_activation,
-    rope,      attend, {logit_peaks, logit_exp_sums}, peak, read_lines,
+    "avx512", linear_float,     linear_int, dot,    quantize_row,
+    rms_norm, gated_activation, rope,       attend, {logit_peaks, logit_exp_sums},
+    peak,     read_lines,
 };
 constexpr CpuKernels with_bf16(const char* name, const PanelKernels& panels, void (*attend)(const AttendBlocks&)) {
   CpuKernels table = kTable;

@@ -24,8 +24,9 @@ using namespace simd_scalar;
 }  // namespace
 
 const CpuKernels kScalarKernels = {
-    "scalar",   linear_float, linear_int, dot,       quantize_row, rms_norm, gated_activation,
-    rope,      attend, {logit_peaks, logit_exp_sums}, peak, read_lines,
+    "scalar", linear_float,     linear_int, dot,    quantize_row,
+    rms_norm, gated_activation, rope,       attend, {logit_peaks, logit_exp_sums},
+    peak,     read_lines,
 };
 
 }  // namespace bise

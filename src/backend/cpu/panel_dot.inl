@@ -45,7 +45,8 @@ inline void dot_tiles(const PanelProduct& p, int64_t tile) {
     for (int row = 0; row < rows; row += kRowsAtOnce) {
       const auto take = [&]<int kIndex>() {
         constexpr int kRows = kIndex + 1;
-        if (kRows == kRowsAtOnce ? rows - row >= kRows : rows - row == kRows) dot_block<kRows, kTiles>(p, tile, run, row, ask);
+        if (kRows == kRowsAtOnce ? rows - row >= kRows : rows - row == kRows)
+          dot_block<kRows, kTiles>(p, tile, run, row, ask);
       };
       for_each_index<0, kRowsAtOnce>(take);
       ask = false;
@@ -76,13 +77,14 @@ inline void dot_codes(const PanelProduct& p, int64_t tile) {
       __m512i pairs[kTiles][2];
       for (int j = 0; j < kTiles; ++j) {
         const uint8_t* from = codes[j] + s * kStepElements + k * kTileRows;
-        prefetch(from, 64);
+        prefetch<3, kCodesAhead>(from, 64);
         pairs_of(from, &pairs[j][0], &pairs[j][1]);
       }
       // A pair of x serves all tiles and is done with: the sums need the registers.
       for (int h = 0; h < 2; ++h) {
         for (int i = 0; i < kRows; ++i) {
-          for (int j = 0; j < kTiles; ++j) sum[j][i] = f_dot_bf16(sum[j][i], pairs[j][h], x + i * kStepColumns + k + 2 * h);
+          for (int j = 0; j < kTiles; ++j)
+            sum[j][i] = f_dot_bf16(sum[j][i], pairs[j][h], x + i * kStepColumns + k + 2 * h);
         }
       }
     }

@@ -34,7 +34,7 @@ struct PanelProduct {
   float* sums = nullptr;  // of tile i and run j at sums + i * sums_stride + j * kTileSums, aligned to 64
   int64_t sums_stride = 0;
   bool add = false;  // to what `sums` holds; else to zero
-  bool weights_pass = false;  // from memory, once: what lies behind each step of them is asked for (`prefetch`)
+  bool weights_pass = false;       // from memory, once: what lies behind each step of them is asked for (`prefetch`)
   const uint8_t* codes = nullptr;  // of multiply_e4m3, instead of weights: tile i at codes + i * codes_stride
   int64_t codes_stride = 0;
   // What is wanted next, and asked for meanwhile: bytes [0, ahead_bytes) of tile i at ahead + i * ahead_stride.

@@ -1,14 +1,14 @@
 // How fast this instruction set multiplies and adds, from registers alone: the limit that products are
 // measured against. Included by isa_*.cpp inside their namespace, over the vocabulary of simd_*.h.
 
-// Sums that are alive at once: enough to hide the latency of one operation, few enough for the registers
-// (one F is one register of AVX-512, two of AVX2, four of SSE).
+// Sums that are alive at once, of floats and of bytes: enough to hide the latency of one operation, few enough for the
+// registers (one F is one register of AVX-512, two of AVX2, four of SSE; bytes have sums of both kinds).
 #if defined(__AVX512F__) || defined(BISE_EMULATED_AVX512)
-constexpr int kPeakSums = 12;
+constexpr int kPeakSums = 12, kByteSums = 12;
 #elif defined(__AVX2__)
-constexpr int kPeakSums = 6;
+constexpr int kPeakSums = 6, kByteSums = 3;
 #else
-constexpr int kPeakSums = 2;
+constexpr int kPeakSums = 2, kByteSums = 1;
 #endif
 
 inline double peak_float(int64_t steps, float* sink) {
@@ -24,28 +24,32 @@ inline double peak_float(int64_t steps, float* sink) {
 
 // As a product with 4-bit codes does it: so many products as 16 bits hold, then into the sums of 32.
 inline double peak_int8(int64_t steps, float* sink) {
-  constexpr int kChains = kPeakSums / 2, kRun = 8;
-  uint8_t bytes[64];
-  for (int i = 0; i < 64; ++i) bytes[i] = static_cast<uint8_t>(sink[i % 16]) & 15;
-  const B codes = b_load(bytes);
-  int32_t quads[kRun][kChains];
-  for (int r = 0; r < kRun; ++r) {
-    for (int i = 0; i < kChains; ++i) quads[r][i] = (static_cast<int32_t>(sink[r]) + i) * 0x01010101;
+  constexpr int kRun = 8, kCodes = (kByteSums + 1) / 2;
+  // Every sum has numbers of its own, out of few: a product must not need a load of its own.
+  B codes[kCodes];
+  for (int c = 0; c < kCodes; ++c) {
+    uint8_t bytes[64];
+    for (int i = 0; i < 64; ++i) bytes[i] = static_cast<uint8_t>(static_cast<int>(sink[i % 16]) + c) & 15;
+    codes[c] = b_load(bytes);
   }
-  I sums[kChains];
-  for (int i = 0; i < kChains; ++i) sums[i] = i_zero();
+  int32_t quads[kRun][2];
+  for (int r = 0; r < kRun; ++r) {
+    for (int i = 0; i < 2; ++i) quads[r][i] = (static_cast<int32_t>(sink[r]) + i) * 0x01010101;
+  }
+  I sums[kByteSums];
+  for (int i = 0; i < kByteSums; ++i) sums[i] = i_zero();
   for (int64_t step = 0; step < steps; ++step) {
     // The compiler may not know that every step multiplies the same numbers.
     __asm__ volatile("" : "+m"(quads));
-    D run[kChains];
-    for (int i = 0; i < kChains; ++i) run[i] = d_start(0, 0);
-    for (int r = 0; r < kRun; ++r) {
-      for (int i = 0; i < kChains; ++i) run[i] = d_mac(run[i], codes, quads[r][i]);
+    D run[kByteSums];
+    for (int i = 0; i < kByteSums; ++i) run[i] = d_mul(codes[i / 2], quads[0][i % 2]);
+    for (int r = 1; r < kRun; ++r) {
+      for (int i = 0; i < kByteSums; ++i) run[i] = d_mac(run[i], codes[i / 2], quads[r][i % 2]);
     }
-    for (int i = 0; i < kChains; ++i) sums[i] = i_add(sums[i], d_flush(run[i]));
+    for (int i = 0; i < kByteSums; ++i) sums[i] = i_add(sums[i], d_flush(run[i]));
   }
-  for (int i = 0; i < kChains; ++i) sink[i] = static_cast<float>(i_reduce_add(sums[i]) & 1);
-  return static_cast<double>(steps) * kRun * kChains * 64 * 2;
+  for (int i = 0; i < kByteSums; ++i) sink[i] = static_cast<float>(i_reduce_add(sums[i]) & 1);
+  return static_cast<double>(steps) * kRun * kByteSums * 64 * 2;
 }
 
 // Two lines at a time as wide as the registers are: narrower loads fill the window of the processor with instructions

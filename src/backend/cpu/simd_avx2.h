@@ -11,6 +11,8 @@ namespace simd {
 
 constexpr bool kFewTokenKernels = true;
 constexpr bool kRunsOnly = false;
+constexpr int64_t kCodesAhead = 2048;
+constexpr bool kNarrowSums = true;  // D has 16 bits a product
 
 struct F { __m256 lo, hi; };
 struct I { __m256i lo, hi; };

@@ -15,6 +15,8 @@ namespace simd {
 
 constexpr bool kFewTokenKernels = true;
 constexpr bool kRunsOnly = true;
+constexpr int64_t kCodesAhead = 4096;
+constexpr bool kNarrowSums = false;
 
 struct F { __m512 v; };
 struct I { __m512i v; };

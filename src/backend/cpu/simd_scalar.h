@@ -11,6 +11,8 @@ namespace simd {
 constexpr bool kFewTokenKernels = false;
 // Whether each run of tokens unpacks the codes anew, however many there are; else many tokens share what was unpacked.
 constexpr bool kRunsOnly = false;
+constexpr int64_t kCodesAhead = 2048;
+constexpr bool kNarrowSums = true;  // D has 16 bits a product
 
 struct F { float v[16]; };
 struct I { int32_t v[16]; };

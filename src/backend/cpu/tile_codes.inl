@@ -1,13 +1,14 @@
 // What the bytes of a packed tile stand for (tile_layout.h draws them), for products and for panels. Written
 // over the vector vocabulary; included by isa_*.cpp only, inside their namespace.
 
-constexpr int kTokensAtOnce = 4;
-
-// Calls run<kTokens>(first token) for groups of four, two and one.
-template <class Run>
+// Calls run<kTokens>(first token) for groups of four, two and one, and of eight where kMost is 8.
+template <int kMost, class Run>
 inline void in_groups(int num_tokens, Run run) {
   int t = 0;
-  for (; t + kTokensAtOnce <= num_tokens; t += kTokensAtOnce) run.template operator()<4>(t);
+  if constexpr (kMost == 8) {
+    for (; t + 8 <= num_tokens; t += 8) run.template operator()<8>(t);
+  }
+  for (; t + 4 <= num_tokens; t += 4) run.template operator()<4>(t);
   if (t + 2 <= num_tokens) {
     run.template operator()<2>(t);
     t += 2;
@@ -16,11 +17,12 @@ inline void in_groups(int num_tokens, Run run) {
 }
 
 // How far ahead of a product its weights are asked for. They come from memory once per step, in one
-// long run; the hardware's own prefetch is not enough for the full rate (10 % less of it on Zen 3).
+// long run; the hardware's own prefetch is not enough for the full rate (10 % less of it on Zen 3). kCodesAhead, of the instruction
+// set: where codes of 4 to 8 bits are multiplied.
 constexpr int64_t kPrefetchBytes = 2048;
-template <int kLocality = 3>  // 3: into the first cache, 2: into the second
+template <int kLocality = 3, int64_t kAhead = kPrefetchBytes>  // 3: into the first cache, 2: into the second
 inline void prefetch(const uint8_t* p, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + kPrefetchBytes + i, 0, kLocality);
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + kAhead + i, 0, kLocality);
 }
 
 // 16 scales as float32.
