@@ -1,6 +1,9 @@
 // Attention over keys and values in INT8 by VNNI's products of bytes, twice as many an instruction as those of 16 bits: each
 // query is in 8 bits with a scale, the weights of the values of a block are in 8 bits relative to their largest, and sums are
 // exact. Included by isa_avx512_bf16.cpp and isa_amx.cpp behind attention.inl.
+//
+// The loops over steps are unrolled by hand: from round to round GCC 12 copies all twelve sums, has no registers for that, and
+// waits for the one that went to memory.
 
 inline int32_t four_bytes(const void* p) {
   int32_t value;
@@ -20,6 +23,7 @@ inline void score_keys_int8(const AttendBlock& a) {
     in_query_groups<kIntegersAtOnce>(a.num_queries, [&]<int kQueries>(int32_t q) {
       I sums[kQueries];
       for (int i = 0; i < kQueries; ++i) sums[i] = i_set1(-128 * a.q_sums[q + i]);
+#pragma GCC unroll 4
       for (int32_t k = 0; k < padded; k += 4) {
         prefetch_line((q == 0 ? next : tile) + k * kKvLanes);
         const B keys = b_signed(b_quads(tile + k * kKvLanes));
@@ -43,6 +47,7 @@ inline void add_values_int8(const AttendBlock& a, bool grown) {
     in_query_groups<kIntegersAtOnce>(a.num_queries, [&]<int kQueries>(int32_t q) {
       I sums[kQueries];
       for (int i = 0; i < kQueries; ++i) sums[i] = i_zero();
+#pragma GCC unroll 8
       for (int32_t t = 0; t < kKvTokens; t += 4) {
         prefetch_line((q == 0 ? next : tile) + t * kKvLanes);
         const B values = b_quads(tile + t * kKvLanes);
