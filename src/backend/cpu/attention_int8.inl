@@ -2,7 +2,7 @@
 // query is in 8 bits with a scale, the weights of the values of a block are in 8 bits relative to their largest, and sums are
 // exact. Included by isa_avx512_bf16.cpp and isa_amx.cpp behind attention.inl.
 //
-// The loops over steps are unrolled by hand: from round to round GCC 12 copies all twelve sums, has no registers for that, and
+// The loops over steps are to be unrolled: from round to round GCC 12 copies all twelve sums, has no registers for that, and
 // waits for the one that went to memory.
 
 inline int32_t four_bytes(const void* p) {
