@@ -395,14 +395,14 @@ Result<void> CpuBackend::tiled_product(const WeightSegment& s, MatrixView x, Mat
   }
   // Small pieces, so that no thread waits long for another's last; larger ones where a row's worth of work is soon done.
   const int64_t pieces = int64_t{num_threads()} * (x.rows == 1 ? 6 : 16);
-  const int64_t grain = std::max<int64_t>(1, tiles / pieces / kMostIntTiles) * kMostIntTiles;
+  const int64_t grain = (tiles / pieces / kMostIntTiles + 1) * kMostIntTiles;
   pool_.parallel_for(tiles, grain, [&](int64_t begin, int64_t end, int) { piece(begin, end); });
   return {};
 }
 
 void CpuBackend::tile_products(const WeightSegment& s, int64_t first, int64_t count, const uint8_t* data, MatrixView x,
                                MatrixView y, bool accumulate) const {
-  float out[kMostIntTiles * kMaxTokens * kTileRows];
+  alignas(64) float out[kMostIntTiles * kMaxTokens * kTileRows];  // sums wait here: none across two lines
   const auto tile_bytes = static_cast<int64_t>(s.tile_bytes);
   // Tokens outside, tiles inside: the tokens' inputs stay in the nearest cache and the tiles of one
   // piece in the next.

@@ -229,6 +229,7 @@ inline void each_block(const IntTile& layout, const uint8_t* tile, int64_t strid
   // Eight-bit codes of one token pass at the rate of memory: what the first cache can ask for at a time is too little for them.
   constexpr int kLocality = kOneToken && kCodes == IntCodes::s8 ? 2 : 3;
   const int header = header_bytes(layout);
+  const uint8_t* const start = tile;
   for (int64_t first = 0; first < blocks; first += layout.group_blocks) {
     const int64_t end = blocks - first < layout.group_blocks ? blocks : first + layout.group_blocks;
     GroupFactors f[kTiles];
@@ -238,7 +239,8 @@ inline void each_block(const IntTile& layout, const uint8_t* tile, int64_t strid
     }
     tile += header;
     for (int64_t b = first; b < end; ++b, tile += kBytes) {
-      for (int j = 0; j < kTiles; ++j) prefetch<kLocality, kCodesAhead>(tile + j * stride, kBytes);
+      const int64_t skip = past_neighbours<kTiles, kCodesAhead>(tile - start, stride);
+      for (int j = 0; j < kTiles; ++j) prefetch<kLocality, kCodesAhead>(tile + j * stride + skip, kBytes);
       body(f, tile);
     }
   }

@@ -19,8 +19,9 @@ inline void dot_block(const PanelProduct& p, int64_t tile, int64_t run, int row,
   }
   for (int64_t s = 0; s < p.steps; ++s, x += kStepElements) {
     if (ask) {
+      const int64_t skip = past_neighbours<kTiles>(s * kStepBytes, 2 * p.weights_stride);
       for (int j = 0; j < kTiles; ++j) {
-        if (p.weights_pass) prefetch(reinterpret_cast<const uint8_t*>(w[j] + s * kStepElements), kStepBytes);
+        if (p.weights_pass) prefetch(reinterpret_cast<const uint8_t*>(w[j] + s * kStepElements) + skip, kStepBytes);
         else ask_ahead(p, tile + j, s, p.steps);
       }
     }
@@ -74,10 +75,12 @@ inline void dot_codes(const PanelProduct& p, int64_t tile) {
   for (int64_t s = 0; s < p.steps; ++s) {
     const uint16_t* x = p.x + s * kStepElements;
     for (int k = 0; k < kStepColumns; k += 4) {
+      const int64_t at = s * kStepElements + k * kTileRows,
+                    skip = past_neighbours<kTiles, kCodesAhead>(at, p.codes_stride);
       __m512i pairs[kTiles][2];
       for (int j = 0; j < kTiles; ++j) {
-        const uint8_t* from = codes[j] + s * kStepElements + k * kTileRows;
-        prefetch<3, kCodesAhead>(from, 64);
+        const uint8_t* from = codes[j] + at;
+        prefetch<3, kCodesAhead>(from + skip, 64);
         pairs_of(from, &pairs[j][0], &pairs[j][1]);
       }
       // A pair of x serves all tiles and is done with: the sums need the registers.

@@ -25,6 +25,13 @@ inline void prefetch(const uint8_t* p, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + kAhead + i, 0, kLocality);
 }
 
+// What to add to the place of a line that is asked for from byte `at` of one of kTiles tiles that are read side by side, `stride`
+// bytes each: behind the end of a tile come its neighbours, which are being read, and then the one that is read next.
+template <int kTiles, int64_t kAhead = kPrefetchBytes>
+inline int64_t past_neighbours(int64_t at, int64_t stride) {
+  return kTiles > 1 && at + kAhead >= stride ? (kTiles - 1) * stride : 0;
+}
+
 // 16 scales as float32.
 inline F load_scales(TileScale type, const uint8_t* p) {
   switch (type) {
