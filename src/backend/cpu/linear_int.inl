@@ -306,8 +306,10 @@ void int_tile_runs(const IntTile& layout, const uint8_t* tile, int64_t stride, i
           record += kTokens * kTokenRecord;
         };
         if constexpr (kRunsOnly) {
-          // Eight tokens share what is unpacked where their sums leave room in the registers.
-          in_groups<kKind == SumKind::whole ? 8 : 4>(num_tokens, add_run);
+          // Eight tokens share what is unpacked where their sums leave room in the registers. (With a minimum and no block
+          // scales GCC 12 keeps what it unpacked on the stack.)
+          constexpr bool kEight = kKind == SumKind::whole && (kCentred || kScales != BlockScales::none);
+          in_groups<kEight ? 8 : 4>(num_tokens, add_run);
         } else {
           for (int t = 0; t < num_tokens; t += 4) add_run.template operator()<4>(t);
         }
