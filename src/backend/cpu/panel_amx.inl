@@ -22,8 +22,9 @@ inline void multiply_block(const PanelProduct& p, int64_t run, int64_t tile) {
   }
   for (int64_t s = 0; s < p.steps; ++s) {
     if (p.weights_pass) {
-      prefetch(reinterpret_cast<const uint8_t*>(w0 + s * kStepElements), kStepBytes);
-      if constexpr (kTiles == 2) prefetch(reinterpret_cast<const uint8_t*>(w1 + s * kStepElements), kStepBytes);
+      const int64_t skip = past_neighbours<kTiles>(s * kStepBytes, 2 * p.weights_stride);
+      prefetch(reinterpret_cast<const uint8_t*>(w0 + s * kStepElements) + skip, kStepBytes);
+      if constexpr (kTiles == 2) prefetch(reinterpret_cast<const uint8_t*>(w1 + s * kStepElements) + skip, kStepBytes);
     }
     _tile_loadd(4, x0 + s * kStepElements, 64);
     _tile_loadd(6, w0 + s * kStepElements, 64);

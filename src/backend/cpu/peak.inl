@@ -1,5 +1,5 @@
-// How fast this instruction set multiplies and adds, from registers alone: the limit that products are
-// measured against. Included by isa_*.cpp inside their namespace, over the vocabulary of simd_*.h.
+// How fast this instruction set multiplies and adds, from registers alone, and how fast its loads read memory: the limits that
+// products are measured against. Included by isa_*.cpp inside their namespace, over the vocabulary of simd_*.h.
 
 // Sums that are alive at once, of floats and of bytes: enough to hide the latency of one operation, few enough for the
 // registers (one F is one register of AVX-512, two of AVX2, four of SSE; bytes have sums of both kinds).
