@@ -4,7 +4,7 @@
     make_chat_mixed.py     writes tests/golden/own/chat_mixed.json
 
 The schema is that of tests/golden/chat/encode.json. Left out are the few requests on which our lenient rules differ from
-the reference on purpose: empty reasoning fields, sampling fields out of range, nulls where they can only mean "absent".
+the reference on purpose: sampling fields out of range, nulls where they can only mean "absent".
 """
 
 import json
@@ -105,7 +105,7 @@ class Requests:
             elif kind < 0.65:
                 m = {"role": "assistant", "content": self.content("assistant", clean and self.maybe(0.6))}
                 if self.maybe(0.3):
-                    m[self.r.choice(["reasoning", "reasoning_content"])] = self.r.choice(TEXTS[1:] + [None])
+                    m[self.r.choice(["reasoning", "reasoning_content"])] = self.r.choice(TEXTS + [None])
                 messages.append(m)
             elif kind < 0.92:
                 messages += self.calls_and_results(clean)

@@ -1,7 +1,8 @@
 #include "chat/message_import.h"
 
+#include <algorithm>
+
 #include "chat/lax_types.h"
-#include "chat/request.h"
 
 namespace bise {
 namespace {
@@ -26,6 +27,10 @@ const char* kind_name(Kind kind) {
   return "";
 }
 
+bool is_empty_text(const PyJson* value) {
+  return value != nullptr && value->string() != nullptr && value->string()->empty();
+}
+
 bool may_hold(Role role, Kind kind) {
   switch (role) {
     case Role::system: return kind != Kind::image;
@@ -38,7 +43,8 @@ bool may_hold(Role role, Kind kind) {
 
 class MessageImporter {
  public:
-  explicit MessageImporter(bool strict) : strict_(strict) {}
+  explicit MessageImporter(const ImportRules& rules)
+      : strict_(rules.strict), keeps_empty_reasoning_(rules.keep_empty_reasoning) {}
 
   Result<Message> message(const PyJson& json, size_t index) {
     place_ = "messages[" + std::to_string(index) + "]";
@@ -225,9 +231,8 @@ class MessageImporter {
     const PyJson* first = json.get("reasoning_content");
     const PyJson* second = json.get("reasoning");
     if (!strict_) {
-      auto is_empty = [](const PyJson* v) { return v && v->string() && v->string()->empty(); };
-      if (is_empty(first)) first = nullptr;
-      if (is_empty(second)) second = nullptr;
+      if (!keeps_empty_reasoning_ && is_empty_text(first)) first = nullptr;
+      if (!keeps_empty_reasoning_ && is_empty_text(second)) second = nullptr;
       if (first != nullptr) second = nullptr;
     }
     const PyJson* value = first != nullptr ? first : second;
@@ -293,13 +298,21 @@ class MessageImporter {
   }
 
   bool strict_;
+  bool keeps_empty_reasoning_;
   std::string place_;
   size_t num_made_ids_ = 0;
 };
 
-// An assistant message without content, calls and reasoning: lenient leaves it out.
-bool says_nothing(const Message& message) {
-  return message.role == Role::assistant && message.tool_calls.empty() && message.content.empty();
+// An assistant message without content, calls and reasoning: lenient leaves it out, and its prefix.
+bool says_nothing(const PyJson& message) {
+  const PyJson* role = message.find("role");
+  if (role == nullptr || role->string() == nullptr || *role->string() != "assistant") return false;
+  auto holds = [&](const char* key) {
+    const PyJson* value = message.find(key);
+    return value != nullptr && value->truthy();
+  };
+  return !holds("content") && !holds("tool_calls") && message.get("reasoning_content") == nullptr &&
+         message.get("reasoning") == nullptr;
 }
 
 bool prefix_of(const PyJson& message) {
@@ -321,30 +334,39 @@ Result<bool> continues(const PyJson& body, bool strict) {
 
 }  // namespace
 
-Result<std::vector<Message>> import_messages(const PyJson& body, bool strict) {
+bool has_empty_reasoning(const PyJson& body) {
+  const PyJson* list = body.find("messages");
+  if (list == nullptr || list->array() == nullptr) return false;
+  return std::any_of(list->array()->begin(), list->array()->end(), [](const PyJson& message) {
+    return is_empty_text(message.find("reasoning_content")) || is_empty_text(message.find("reasoning"));
+  });
+}
+
+Result<std::vector<Message>> import_messages(const PyJson& body, const ImportRules& rules) {
   const PyJson* list = body.find("messages");
   if (list == nullptr || list->array() == nullptr) return wrong_type("messages", list, "a list");
   const PyJson::Array& items = *list->array();
+  auto place = [](size_t i) { return "messages[" + std::to_string(i) + "]"; };
+  std::vector<size_t> kept;
   for (size_t i = 0; i < items.size(); ++i) {
-    std::string place = "messages[" + std::to_string(i) + "]";
-    if (items[i].object() == nullptr) return wrong_type(place, &items[i], "an object");
-    if (i + 1 < items.size() && prefix_of(items[i])) {
-      return refused("assistant_message", place + ".prefix",
-                     place + ".prefix is true; only the last message can be continued");
+    if (items[i].object() == nullptr) return wrong_type(place(i), &items[i], "an object");
+    if (rules.strict || !says_nothing(items[i])) kept.push_back(i);
+  }
+  for (size_t i : kept) {
+    if (i != kept.back() && prefix_of(items[i])) {
+      return refused("assistant_message", place(i) + ".prefix",
+                     place(i) + ".prefix is true; only the last message can be continued");
     }
   }
   // A message's own prefix overrides the request's flag, even one of a wrong type.
-  bool go_on = !items.empty() && prefix_of(items.back());
+  bool go_on = !kept.empty() && prefix_of(items[kept.back()]);
   std::vector<Message> messages;
-  messages.reserve(items.size());
-  MessageImporter importer(strict);
-  for (size_t i = 0; i < items.size(); ++i) {
-    Message message = TRY(importer.message(items[i], i));
-    if (strict || !says_nothing(message)) messages.push_back(std::move(message));
-  }
-  if (!go_on) go_on = TRY(continues(body, strict));
+  messages.reserve(kept.size());
+  MessageImporter importer(rules);
+  for (size_t i : kept) messages.push_back(TRY(importer.message(items[i], i)));
+  if (!go_on) go_on = TRY(continues(body, rules.strict));
   bool ends_with_assistant = !messages.empty() && messages.back().role == Role::assistant;
-  if (!strict && !go_on && ends_with_assistant) {
+  if (!rules.strict && !go_on && ends_with_assistant) {
     const PyJson* generation = body.get("add_generation_prompt");
     go_on = generation != nullptr && generation->boolean() && !*generation->boolean();
   }

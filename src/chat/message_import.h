@@ -4,11 +4,13 @@
 
 #include <vector>
 
-#include "chat/chat_types.h"
+#include "chat/request.h"
 
 namespace bise {
 
 // `body` is an object. Reads messages, continue_final_message and (lenient) add_generation_prompt.
-Result<std::vector<Message>> import_messages(const PyJson& body, bool strict);
+Result<std::vector<Message>> import_messages(const PyJson& body, const ImportRules& rules);
+// Whether a message of `body` has reasoning that is the empty string.
+bool has_empty_reasoning(const PyJson& body);
 
 }  // namespace bise

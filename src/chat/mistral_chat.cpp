@@ -1,5 +1,6 @@
 #include "chat/mistral_chat.h"
 
+#include "chat/message_import.h"
 #include "chat/output_parser.h"
 #include "chat/request.h"
 #include "chat/validation.h"
@@ -32,6 +33,12 @@ class MistralChat final : public ChatService {
     rules.strict = options.strict;
     const auto& effort = template_.format().settings.reasoning_effort;
     if (effort) rules.efforts = effort->values;
+    if (!options.strict && has_empty_reasoning(body)) {
+      // What the reference accepts has the same ids in both modes; it writes [THINK][/THINK] for empty reasoning.
+      ChatRequestOptions as_reference = options;
+      as_reference.strict = true;
+      rules.keep_empty_reasoning = encode(body, as_reference).has_value();
+    }
     ChatRequest request = TRY(import_chat_request(body, rules));
     if (options.strict) {
       TRY(validate_request(request, template_.format().version));

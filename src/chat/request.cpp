@@ -91,7 +91,7 @@ class Importer {
   Importer(const PyJson& body, const ImportRules& rules) : body_(body), rules_(rules) {}
 
   Result<ChatRequest> run() {
-    request_.messages = TRY(import_messages(body_, rules_.strict));
+    request_.messages = TRY(import_messages(body_, rules_));
     TRY(tools());
     TRY(response_format());
     TRY(tool_choice());

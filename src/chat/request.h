@@ -18,6 +18,8 @@ struct ImportRules {
   bool strict = false;
   // The effort words of the tokenizer; nullopt: it has no such setting.
   std::optional<std::vector<std::string>> efforts;
+  // Lenient: empty reasoning is a thinking part without text, as it is when strict; else it counts as absent.
+  bool keep_empty_reasoning = false;
 };
 
 // Bounded in bytes, depth and number of values; linear in the body.

@@ -170,6 +170,33 @@ TEST(Encode, lenient_effort_words_follow_the_file) {
             "reasoning_effort");
 }
 
+TEST(Encode, empty_reasoning_is_a_thinking_part_where_the_reference_takes_it_and_else_absent) {
+  auto body = [](const std::string& model, const std::string& reasoning) {
+    return "{" + model + R"("messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b")" +
+           reasoning + R"(}, {"role": "user", "content": "c"}]})";
+  };
+  const std::string model = R"("model": "m", )", empty = R"(, "reasoning_content": "")";
+  std::vector<TokenId> without = ids("v15", body(model, ""));
+  std::vector<TokenId> with = ids("v15", body(model, empty));
+  EXPECT_EQ(with, encode("v15", body(model, empty), true)->ids);
+  EXPECT_EQ(with.size(), without.size() + 2);                              // [THINK][/THINK]
+  EXPECT_EQ(ids("v15", body("", empty)), without);                         // no model: strict refuses it
+  EXPECT_EQ(ids("v11", body(model, empty)), ids("v11", body(model, "")));  // no thinking in this version
+}
+
+TEST(Encode, an_assistant_message_that_says_nothing_is_left_out_with_its_prefix) {
+  auto body = [](const std::string& middle, const std::string& last) {
+    return R"({"messages": [{"role": "user", "content": "a"}, )" + middle + R"({"role": "user", "content": "b"})" +
+           last + "]}";
+  };
+  const std::string nothing = R"({"role": "assistant", "content": null, "prefix": true})";
+  std::vector<TokenId> without = ids("v15", body("", ""));
+  EXPECT_EQ(ids("v15", body(nothing + ", ", "")), without);
+  EXPECT_EQ(ids("v15", body("", ", " + nothing)), without);
+  EXPECT_EQ(encode("v15", body(R"({"role": "assistant", "content": "c", "prefix": true}, )", "")).error().param(),
+            "messages[1].prefix");
+}
+
 TEST(Encode, images_are_refused_by_name_when_they_would_need_the_network_or_files) {
   auto body = [](const std::string& url) {
     return R"({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": ")" +
