@@ -207,6 +207,7 @@ constexpr PanelKernels kPanels = {1, kNoPanels, false, round_run, float_panel, n
 }  // namespace dots
 #include "backend/cpu/panel_amx.inl"
 #include "backend/cpu/attention.inl"
+#include "backend/cpu/attention_steps.inl"
 #include "backend/cpu/attention_int8.inl"
 #include "backend/cpu/attention_bf16.inl"
 #include "backend/cpu/attention_amx.inl"

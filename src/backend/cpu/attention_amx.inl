@@ -24,7 +24,7 @@ class Ahead {
 // scores[q][t] of all tokens.
 inline void score_keys_amx(const AttendBlock& a, Ahead& ahead) {
   const int32_t padded = kv_padded(a.head_dim);
-  const uint16_t* low = pair_steps(a, a.k, 2 * padded);  // both tiles
+  const uint16_t* low = pair_steps(a, a.k, 2 * padded, a.next_k);  // both tiles
   const uint16_t* high = low + padded * kKvLanes;
   for (int32_t q = 0; q < a.num_queries; q += kKvLanes) {
     const int16_t* x = a.q_codes + q * padded;
@@ -41,13 +41,7 @@ inline void score_keys_amx(const AttendBlock& a, Ahead& ahead) {
     _tile_stored(0, a.scores + q * kKvTokens, kKvTokens * sizeof(float));
     _tile_stored(1, a.scores + q * kKvTokens + kKvLanes, kKvTokens * sizeof(float));
   }
-  if (!kv_has_scales(a.type)) return;
-  const F low_scales = token_scales(a, a.k, 0), high_scales = token_scales(a, a.k, kKvLanes);
-  for (int32_t q = 0; q < a.num_queries; ++q) {
-    float* p = a.scores + q * kKvTokens;
-    f_store(p, f_mul(f_load(p), low_scales));
-    f_store(p + kKvLanes, f_mul(f_load(p + kKvLanes), high_scales));
-  }
+  if (kv_has_scales(a.type)) scale_scores(a);
 }
 
 // out := out * correction + sum of p[t] v[t].
@@ -55,7 +49,7 @@ inline void add_values_amx(const AttendBlock& a, Ahead& ahead) {
   static_assert(kKvTokens == kStepColumns);
   const int32_t padded = kv_padded(a.head_dim);
   round_weights(a);
-  const uint16_t* values = pair_steps(a, a.v, 2 * padded);  // all tiles: 32 steps for 16 elements
+  const uint16_t* values = pair_steps(a, a.v, 2 * padded, a.next_v);  // all tiles: 32 steps for 16 elements
   for (int32_t first = 0; first < a.num_queries; first += kKvLanes) {
     _tile_loadd(2, a.p_codes + first * kKvTokens, 64);
     for (int32_t at = 0; at < padded; at += kKvLanes) {

@@ -114,7 +114,7 @@ class BlockAttention {
     const size_t n16 = (n + kKvLanes - 1) / kKvLanes * kKvLanes, tile = std::max(wide, size_t{kKvTokens}) * kKvLanes;
     s_.q.assign(n * wide, 0.0f);
     s_.out.resize(n * wide);
-    s_.max.resize(n);
+    s_.max.resize(n + kKvLanes - 1);
     s_.sums.resize(n * kKvLanes);
     s_.scores.resize(n16 * kKvTokens);
     s_.corrections.assign(n16, 0.0f);
@@ -127,7 +127,7 @@ class BlockAttention {
     }
     if (integer) {
       s_.q_scales.resize(n);
-      s_.p_scales.resize(n);
+      s_.p_scales.resize(n16);
       s_.q_sums.assign(n, 0);
     }
     const float scale = queries.scale * 1.44269504088896341f;  // scores in powers of two

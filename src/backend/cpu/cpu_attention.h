@@ -4,6 +4,7 @@
 // sequence, and neither they nor the company in a batch change a bit.
 #pragma once
 
+#include <new>
 #include <vector>
 
 #include "backend/backend.h"
@@ -12,12 +13,26 @@
 
 namespace bise {
 
+// A vector that begins with a cache line, so that no access to a row of 64 bytes touches two.
+template <class T>
+struct LineAllocator {
+  using value_type = T;
+  LineAllocator() = default;
+  template <class U>
+  LineAllocator(const LineAllocator<U>&) {}
+  T* allocate(size_t n) { return static_cast<T*>(::operator new (n * sizeof(T), std::align_val_t{64})); }
+  void deallocate(T* p, size_t) { ::operator delete (p, std::align_val_t{64}); }
+  bool operator==(const LineAllocator&) const = default;
+};
+template <class T>
+using LineVector = std::vector<T, LineAllocator<T>>;
+
 // Memory kept between calls.
 struct AttentionScratch {
   struct PerThread {
-    std::vector<float> q, q_scales, out, max, sums, scores, corrections, p_scales, tile;
-    std::vector<int16_t> q_codes, p_codes, wide;
-    std::vector<int32_t> q_sums;
+    LineVector<float> q, q_scales, out, max, sums, scores, corrections, p_scales, tile;
+    LineVector<int16_t> q_codes, p_codes, wide;
+    LineVector<int32_t> q_sums;
     std::vector<int64_t> places;         // of the blocks of a segment
     std::vector<float> partial, total;  // of queries: see cpu_attention.cpp
   };

@@ -55,12 +55,12 @@ struct AttendBlocks {
   const float* q_scales;     // [num_queries]
   const int32_t* q_sums;     // [num_queries], of the codes, where they are bytes
   float* out;                // [num_queries][padded], running sum of 2^(s - max) v
-  float* max;                // [num_queries], of the scores so far; -3e38 before the first
+  float* max;  // [num_queries], with room to read and write 16 at a time: of the scores so far; -3e38 before the first
   float* sums;               // [num_queries][16]: of 2^(s - max), in lanes
   float* scores;             // scratch: [n16][32], n16 = num_queries rounded up to 16
   float* corrections;        // scratch: [n16]
   int16_t* p_codes;          // scratch of integer types and of narrow_attention: [n16][32], or as many bytes
-  float* p_scales;           // scratch of integer types: [num_queries]
+  float* p_scales;           // scratch of integer types: [n16]
   float* tile;               // scratch: [max(padded, 32)][16]
   int16_t* wide;             // scratch: twice as many
 };

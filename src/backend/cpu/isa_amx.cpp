@@ -20,6 +20,7 @@ using namespace simd_amx;
 #include "backend/cpu/panel.inl"
 #include "backend/cpu/panel_amx.inl"
 #include "backend/cpu/attention.inl"
+#include "backend/cpu/attention_steps.inl"
 #include "backend/cpu/attention_int8.inl"
 #include "backend/cpu/attention_bf16.inl"
 #include "backend/cpu/attention_amx.inl"

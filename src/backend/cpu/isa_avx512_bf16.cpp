@@ -19,6 +19,7 @@ using namespace simd_avx512_bf16;
 #include "backend/cpu/panel.inl"
 #include "backend/cpu/panel_dot.inl"
 #include "backend/cpu/attention.inl"
+#include "backend/cpu/attention_steps.inl"
 #include "backend/cpu/attention_int8.inl"
 #include "backend/cpu/attention_bf16.inl"
 

@@ -25,6 +25,8 @@ inline void f_store_pairs(uint16_t* p, F even, F odd) {
 inline B b_quads(const uint8_t* pairs) {
   return {_mm512_permutexvar_epi16(_mm512_loadu_si512(kInterleave), _mm512_loadu_si512(pairs))};
 }
+inline I i_load(const void* p) { return {_mm512_loadu_si512(p)}; }
+inline void i_store(void* p, I a) { _mm512_storeu_si512(p, a.v); }
 // sum + products of four unsigned bytes with four signed ones of each lane.
 inline I i_mac_weights(I sum, B values, int32_t quad) { return {_mm512_dpbusd_epi32(sum.v, _mm512_set1_epi32(quad), values.v)}; }
 // E4M3 as BF16, byte by byte: a table for each byte of the 128 magnitudes, subnormals included.
@@ -95,6 +97,42 @@ inline F f_from_byte(B a) {
     if constexpr (kByte < 3) x = _mm512_and_si512(x, _mm512_set1_epi32(255));
   }
   return {_mm512_cvtepi32_ps(x)};
+}
+
+// 2^x for -126 <= x <= 0 as exp2_of, with a relative error of 1.0e-4: enough for weights of 8 bits.
+inline F f_exp2_rough(F x) {
+  const __m512 n = _mm512_roundscale_ps(x.v, 0), r = _mm512_sub_ps(x.v, n);
+  __m512 p = _mm512_fmadd_ps(_mm512_set1_ps(0x1.c2a216p-5f), r, _mm512_set1_ps(0x1.f00c4ep-3f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.62f5fap-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+  return {_mm512_scalef_ps(p, n)};
+}
+// The bits as an integer, as a number.
+inline F f_bits(F a) { return {_mm512_cvtepi32_ps(_mm512_castps_si512(a.v))}; }
+// The lanes in groups of four, in another order.
+template <int kOrder>
+inline __m512 f_groups(__m512 a) {
+  return _mm512_castsi512_ps(_mm512_shuffle_i32x4(_mm512_castps_si512(a), _mm512_castps_si512(a), kOrder));
+}
+// The largest of the 32 numbers of each of 4 rows; in each group of four lanes.
+inline F f_peaks_of_4(const float* rows) {
+  __m512 t[4];
+  for (int i = 0; i < 4; ++i) t[i] = _mm512_max_ps(_mm512_loadu_ps(rows + 32 * i), _mm512_loadu_ps(rows + 32 * i + 16));
+  const __m512 ab = _mm512_max_ps(_mm512_unpacklo_ps(t[0], t[1]), _mm512_unpackhi_ps(t[0], t[1]));
+  const __m512 cd = _mm512_max_ps(_mm512_unpacklo_ps(t[2], t[3]), _mm512_unpackhi_ps(t[2], t[3]));
+  const __m512d x = _mm512_castps_pd(ab), y = _mm512_castps_pd(cd);
+  __m512 u = _mm512_max_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)), _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
+  u = _mm512_max_ps(u, f_groups<0x4E>(u));
+  return {_mm512_max_ps(u, f_groups<0xB1>(u))};
+}
+// Lane i: the largest of the 32 numbers of row i < count; of the others -3e38.
+inline F f_row_peaks(const float* rows, int count) {
+  __m512 peaks = _mm512_set1_ps(-3.0e38f);
+  for (int i = 0; i < count; i += 4) {
+    peaks = _mm512_mask_mov_ps(peaks, static_cast<uint16_t>(0xF << i & (0xFFFF >> (16 - count))),
+                               f_peaks_of_4(rows + 32 * i).v);
+  }
+  return {peaks};
 }
 
 // sum + the products of two columns of 16 rows, pair by pair, with two of x, the odd one first. What is below 2^-126 counts as
