@@ -15,8 +15,7 @@ constexpr int kQueriesAtOnce = 6, kPairsAtOnce = 4, kIntegersAtOnce = 4;
 constexpr int kQueriesAtOnce = 2, kPairsAtOnce = 2, kIntegersAtOnce = 2;
 #endif
 
-// Calls run<kQueries>(first query) for all of them, as many at once as there can be. Of more than six left over two halves are taken, but
-// for eight, which are many models' heads to a key: not every count has a function of its own.
+// Calls run<kQueries>(first query) for all of them, as many at once as there can be.
 template <int kQueries, class Run>
 inline void rest_of_queries(int32_t first, int32_t count, Run& run) {
   if (count == kQueries) {
@@ -27,18 +26,9 @@ inline void rest_of_queries(int32_t first, int32_t count, Run& run) {
 }
 template <int kAtOnce, class Run>
 inline void in_query_groups(int32_t num_queries, Run run) {
-  constexpr int kMost = kAtOnce > 6 ? 6 : kAtOnce;
   int32_t q = 0;
   for (; q + kAtOnce <= num_queries; q += kAtOnce) run.template operator()<kAtOnce>(q);
-  const int32_t rest = num_queries - q;
-  if constexpr (kAtOnce > 8) {
-    if (rest == 8) return run.template operator()<8>(q);
-    if (rest > kMost) {
-      rest_of_queries<kMost>(q, rest / 2, run);
-      return rest_of_queries<kMost>(q + rest / 2, rest - rest / 2, run);
-    }
-  }
-  if (rest > 0) rest_of_queries<kMost>(q, rest, run);
+  if (q < num_queries) rest_of_queries<kAtOnce - 1>(q, num_queries - q, run);
 }
 
 // One block of AttendBlocks.

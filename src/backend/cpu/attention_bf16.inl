@@ -11,15 +11,14 @@
 // Few queries: sums[q] += all steps of a tile of pairs times x[q][step]. Memory has room for some twenty requests at a time: those for
 // `ahead` go out between the products.
 template <int kQueries>
-inline void add_pair_steps(const uint8_t* tile, int32_t steps, const int16_t* x, int64_t stride, const uint8_t* ahead,
+inline void add_pair_steps(const uint16_t* tile, int32_t steps, const int16_t* x, int64_t stride, const uint8_t* ahead,
                            F* sums) {
   F s[kQueries];
   for (int q = 0; q < kQueries; ++q) s[q] = sums[q];
   for (int32_t k = 0; k < steps; k += 2) {
     prefetch_line(ahead + k * 32);
-    const auto* pairs = reinterpret_cast<const uint16_t*>(tile) + k * kKvLanes;
     for (int q = 0; q < kQueries; ++q)
-      s[q] = f_dot_bf16(s[q], pairs, reinterpret_cast<const uint16_t*>(x + q * stride + k));
+      s[q] = f_dot_bf16(s[q], tile + k * kKvLanes, reinterpret_cast<const uint16_t*>(x + q * stride + k));
   }
   for (int q = 0; q < kQueries; ++q) sums[q] = s[q];
 }
@@ -43,12 +42,14 @@ inline void add_code_steps(const uint8_t* tile, int32_t steps, const int16_t* x,
 template <class Start, class Finish>
 inline void few_products(const AttendBlock& a, const uint8_t* tile, const uint8_t* next, int32_t steps,
                          const int16_t* x, Start start, Finish finish) {
+  const bool from_codes = a.type == KernelKv::fp8;
+  const uint16_t* pairs = from_codes ? nullptr : reinterpret_cast<const uint16_t*>(tile);
   in_query_groups<kQueriesAtOnce>(a.num_queries, [&]<int kQueries>(int32_t q) {
     F sums[kQueries];
     for (int i = 0; i < kQueries; ++i) sums[i] = start(q + i);
     const uint8_t* ahead = q == 0 ? next : tile;
-    if (a.type == KernelKv::fp8) add_code_steps<kQueries>(tile, steps, x + q * steps, steps, ahead, sums);
-    else add_pair_steps<kQueries>(tile, steps, x + q * steps, steps, ahead, sums);
+    if (from_codes) add_code_steps<kQueries>(tile, steps, x + q * steps, steps, ahead, sums);
+    else add_pair_steps<kQueries>(pairs, steps, x + q * steps, steps, ahead, sums);
     for (int i = 0; i < kQueries; ++i) finish(q + i, sums[i]);
   });
 }
@@ -76,9 +77,12 @@ inline void score_keys_for_few(const AttendBlock& a) {
   for (int32_t first = 0; first < kKvTokens; first += kKvLanes) {
     if (first >= a.end || first + kKvLanes <= a.first) continue;
     const int64_t at = first / kKvLanes * tile_bytes;
+    const F scales = kv_has_scales(a.type) ? token_scales(a, a.k, first) : f_set1(1.0f);
     few_products(
         a, a.k + at, a.next_k + at, padded, a.q_codes, [](int32_t) { return f_set1(0.0f); },
-        [&](int32_t q, F sum) { f_store(a.scores + q * kKvTokens + first, sum); });
+        [&](int32_t q, F sum) {
+          f_store(a.scores + q * kKvTokens + first, kv_has_scales(a.type) ? f_mul(sum, scales) : sum);
+        });
   }
 }
 inline void add_values_for_few(const AttendBlock& a, bool grown) {
@@ -129,9 +133,10 @@ inline void score_keys_for_many(const AttendBlock& a) {
   const int32_t padded = kv_padded(a.head_dim);
   const uint16_t* tiles = pair_steps(a, a.k, 2 * padded, a.next_k);
   for (int32_t i = 0; i < a.num_queries * kKvTokens; i += kKvLanes) f_store(a.scores + i, f_set1(0.0f));
-  in_query_groups<kQueriesAtOnce>(a.num_queries, [&]<int kQueries>(int32_t q) {
+  in_line_groups(a.num_queries, [&]<int kQueries>(int32_t q) {
     in_lines<2>(padded, [&]<int kSteps>(int32_t column) { score_columns_bf16<kQueries, kSteps>(a, tiles, q, column); });
   });
+  if (kv_has_scales(a.type)) scale_scores(a);
 }
 
 template <int kQueries, int kTiles>
@@ -153,18 +158,21 @@ inline void add_values_for_many(const AttendBlock& a, bool grown) {
       a, [&]<int kQueries, int kTiles>(int32_t q, int32_t at) { add_tiles_bf16<kQueries, kTiles>(a, tiles, q, at); });
 }
 
-void attend_bf16(const AttendBlocks& blocks) {
-  if (blocks.type == KernelKv::int8) return attend_int8(blocks);
-  if (!kv_is_bf16(blocks.type)) return attend(blocks);
-  const bool few = blocks.num_queries <= kQueriesAtOnce;
-  each_block(blocks, [&](const AttendBlock& a) {
-    if (few) score_keys_for_few(a);
+template <bool kFew>
+inline void attend_pairs(const AttendBlocks& blocks) {
+  each_block(blocks, [](const AttendBlock& a) {
+    if constexpr (kFew) score_keys_for_few(a);
     else score_keys_for_many(a);
-    if (kv_has_scales(a.type)) scale_scores(a);
     const bool grown = soften_scores(a, [] {});
     if (a.first > 0 || a.end < kKvTokens) return add_values(a, grown);
     round_weights(a);
-    if (few) add_values_for_few(a, grown);
+    if constexpr (kFew) add_values_for_few(a, grown);
     else add_values_for_many(a, grown);
   });
+}
+void attend_bf16(const AttendBlocks& blocks) {
+  if (blocks.type == KernelKv::int8) return attend_int8(blocks);
+  if (!kv_is_bf16(blocks.type)) return attend(blocks);
+  if (blocks.num_queries <= kQueriesAtOnce) return attend_pairs<true>(blocks);
+  attend_pairs<false>(blocks);
 }

@@ -79,7 +79,7 @@ inline void score_keys_int8(const AttendBlock& a) {
     i_store(a.scores + q * kKvTokens, start);
     i_store(a.scores + q * kKvTokens + kKvLanes, start);
   }
-  in_query_groups<kIntegersAtOnce>(a.num_queries, [&]<int kQueries>(int32_t q) {
+  in_line_groups(a.num_queries, [&]<int kQueries>(int32_t q) {
     in_lines<4>(kv_padded(a.head_dim),
                 [&]<int kSteps>(int32_t column) { score_columns_int8<kQueries, kSteps>(a, q, column); });
   });

@@ -17,6 +17,24 @@ inline T* opaque(T* p) {
 // takes at a time, and everything waits.
 inline void prefetch_here(const uint8_t* p) { asm volatile("prefetcht1 %0" : : "m"(*p)); }
 
+// in_query_groups for straight lines. Of more than six left over two halves are taken, but for eight, which are many models' heads to a
+// key: not every count has functions of its own.
+template <class Run>
+inline void in_line_groups(int32_t num_queries, Run run) {
+  constexpr int kAtOnce = 12, kMost = 6;
+  int32_t q = 0;
+  for (; q + kAtOnce <= num_queries; q += kAtOnce) run.template operator()<kAtOnce>(q);
+  const int32_t rest = num_queries - q, half = rest / 2;
+  if (rest == 8) {
+    run.template operator()<8>(q);
+  } else if (rest > kMost) {
+    rest_of_queries<kMost>(q, half, run);
+    rest_of_queries<kMost>(q + half, rest - half, run);
+  } else if (rest > 0) {
+    rest_of_queries<kMost>(q, rest, run);
+  }
+}
+
 // Steps of a straight line over the columns of a head, as many as have room in the caches of the core's instructions, and the columns
 // of a short one, of which every head is a multiple.
 constexpr int32_t kLineSteps = 16, kShortLineColumns = 16;
@@ -62,7 +80,7 @@ template <class Sum, int kTiles, int kQueries, int kSteps, class Start, class Lo
 template <class Run>
 inline void each_value_tile(const AttendBlock& a, Run run) {
   const int32_t padded = kv_padded(a.head_dim);
-  in_query_groups<kQueriesAtOnce>(a.num_queries, [&]<int kQueries>(int32_t q) {
+  in_line_groups(a.num_queries, [&]<int kQueries>(int32_t q) {
     int32_t at = 0;
     for (; at + 2 * kKvLanes <= padded; at += 2 * kKvLanes) run.template operator()<kQueries, 2>(q, at);
     if (at < padded) run.template operator()<kQueries, 1>(q, at);
