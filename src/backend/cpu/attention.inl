@@ -289,10 +289,9 @@ inline bool soften_scores(const AttendBlock& a, Meanwhile meanwhile) {
   return grown;
 }
 
-// The weights of the values as integers up to kLargestCode, which stands for the largest of the block. store(where, 16 codes).
-template <int kLargestCode, class Store>
-inline void quantize_weights(const AttendBlock& a, Store store) {
-  constexpr float kLargest = kLargestCode;
+// The weights of the values as integers up to kLargest, which stands for the largest of the block.
+inline void quantize_weights(const AttendBlock& a) {
+  constexpr float kLargest = 32767;
   F low_scales, high_scales;
   value_scales(a, &low_scales, &high_scales);
   // x - x is NaN for infinities and NaN: these must reach the results. (Those of scores do by the sums of the weights.)
@@ -302,8 +301,8 @@ inline void quantize_weights(const AttendBlock& a, Store store) {
     const float top = f_reduce_max(f_max(low, high));
     // Below it the quotient may overflow, and such weights add nothing.
     const F inverse = f_set1(top >= 0x1p-110f ? kLargest / top : 0.0f);
-    store(q * kKvTokens, i_from_f(f_round(f_mul(low, inverse))));
-    store(q * kKvTokens + 16, i_from_f(f_round(f_mul(high, inverse))));
+    i_store_i16(a.p_codes + q * kKvTokens, i_from_f(f_round(f_mul(low, inverse))));
+    i_store_i16(a.p_codes + q * kKvTokens + 16, i_from_f(f_round(f_mul(high, inverse))));
     a.p_scales[q] = top / kLargest + finite;
   }
 }
@@ -351,7 +350,7 @@ void attend(const AttendBlocks& blocks) {
   each_block(blocks, [](const AttendBlock& a) {
     score_keys(a);
     const bool grown = soften_scores(a, [] {});
-    if (kv_is_integer(a.type)) quantize_weights<32767>(a, [&](int64_t at, I codes) { i_store_i16(a.p_codes + at, codes); });
+    if (kv_is_integer(a.type)) quantize_weights(a);
     add_values(a, grown);
   });
 }

@@ -55,7 +55,8 @@ struct AttendBlocks {
   const float* q_scales;     // [num_queries]
   const int32_t* q_sums;     // [num_queries], of the codes, where they are bytes
   float* out;                // [num_queries][padded], running sum of 2^(s - max) v
-  float* max;  // [num_queries], with room to read and write 16 at a time: of the scores so far; -3e38 before the first
+  float* max;  // [num_queries], with room to read and write 16 at a time: of the scores so far; -3e38 before the first.
+               // Of INT8 with narrow_attention, of scores plus about log2 of the scale of the value
   float* sums;               // [num_queries][16]: of 2^(s - max), in lanes
   float* scores;             // scratch: [n16][32], n16 = num_queries rounded up to 16
   float* corrections;        // scratch: [n16]
