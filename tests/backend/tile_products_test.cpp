@@ -62,8 +62,11 @@ std::vector<uint8_t> tile_of(const IntTile& t, uint8_t code) {
 }
 
 std::vector<uint8_t> quantized(const CpuKernels& kernels, const std::vector<float>& x, int tokens) {
-  std::vector<uint8_t> batch(static_cast<size_t>(kColumns / kBlock * tokens * kTokenRecord), 0xA5);
-  for (int t = 0; t < tokens; ++t) kernels.quantize_row(&x[static_cast<size_t>(t * kColumns)], kColumns, t, tokens, batch.data());
+  const int64_t columns = static_cast<int64_t>(x.size()) / tokens, bytes = columns / kBlock * tokens * kTokenRecord;
+  std::vector<uint8_t> batch(static_cast<size_t>(bytes) + 64, 0xA5);
+  for (int t = 0; t < tokens; t += place_of(t, tokens).run_tokens)
+    kernels.quantize_run(&x[static_cast<size_t>(t * columns)], columns, t, tokens, batch.data());
+  for (size_t i = static_cast<size_t>(bytes); i < batch.size(); ++i) EXPECT_EQ(batch[i], 0xA5) << "behind the records";
   return batch;
 }
 
@@ -148,6 +151,54 @@ TEST(tile_products, inputs_stand_in_runs_of_four_two_and_one) {
     }
   }
   for (const CpuKernels* kernels : every_table()) EXPECT_EQ(quantized(*kernels, x, kTokens), batch) << kernels->name;
+}
+
+TEST(tile_products, inputs_of_every_magnitude_have_the_same_records_on_every_instruction_set) {
+  // Blocks of one magnitude, from subnormals to the largest numbers; halves lie between two codes.
+  const float tops[] = {0.0f,   -0.0f,  0x1p-149f, 0x1p-120f, 0x1.fffffep-120f, 0x1p-119f,
+                        1e-30f, 127.0f, -127.0f,   3.0f,      0x1.fffffep127f};
+  for (int tokens : {1, 2, 3, 4, 32}) {
+    for (int64_t blocks : {1, 3, 4, 7}) {
+      std::vector<float> x(static_cast<size_t>(tokens * blocks * kBlock));
+      for (size_t i = 0; i < x.size(); ++i) {
+        const float top = tops[(i / kBlock) % std::size(tops)];
+        x[i] =
+            i % kBlock == i / kBlock % kBlock ? top : top / 127.0f * (static_cast<float>(i * 37 % 255) * 0.5f - 63.5f);
+      }
+      const std::vector<uint8_t> expected = quantized(kScalarKernels, x, tokens);
+      for (const CpuKernels* kernels : every_table())
+        EXPECT_EQ(quantized(*kernels, x, tokens), expected) << kernels->name;
+    }
+  }
+}
+
+TEST(tile_products, a_block_with_an_infinity_or_a_nan_has_no_codes_and_the_scale_nan) {
+  constexpr int kTokens = 5;
+  constexpr int64_t kBlocks = 5;
+  for (const float fault : {INFINITY, -INFINITY, NAN, -NAN}) {
+    for (int64_t at = 0; at < kTokens * kBlocks * kBlock; at += 13) {
+      std::vector<float> x(kTokens * kBlocks * kBlock, 1.0f);
+      x[static_cast<size_t>(at)] = fault;
+      for (const CpuKernels* kernels : every_table()) {
+        const std::vector<uint8_t> batch = quantized(*kernels, x, kTokens);
+        for (int t = 0; t < kTokens; ++t) {
+          const int start = t < 4 ? 0 : 4, n = t < 4 ? 4 : 1;
+          for (int64_t b = 0; b < kBlocks; ++b) {
+            const uint8_t* record = &batch[static_cast<size_t>((b * kTokens + start) * kTokenRecord + 4 * (t - start))];
+            float scale, scaled_sum;
+            std::memcpy(&scale, record + kRunScales * n, 4);
+            std::memcpy(&scaled_sum, record + kRunScaledSums * n, 4);
+            const bool here = at / kBlock == t * kBlocks + b;
+            EXPECT_EQ(std::isnan(scale), here) << kernels->name;
+            EXPECT_EQ(std::isnan(scaled_sum), here) << kernels->name;
+            for (int k = 0; k < kBlock; ++k)
+              EXPECT_EQ(record[4 * (k / 4 * n) + k % 4], here ? 0 : 127) << kernels->name;
+            EXPECT_EQ(record[(kRunPairSums + 8) * n], here ? 0 : (16 * 127) % 256) << kernels->name;
+          }
+        }
+      }
+    }
+  }
 }
 
 }  // namespace

@@ -24,7 +24,7 @@ const CpuKernels kEmulatedAvx512Kernels = {
     linear_float,
     linear_int,
     dot,
-    quantize_row,
+    quantize_run,
     rms_norm,
     gated_activation,
     rope,

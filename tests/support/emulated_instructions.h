@@ -13,7 +13,8 @@
 
 #include "base/float_types.h"
 
-// What SIMDe 0.7.4 lacks, lane by lane, and its fused multiply-add, which rounds twice.
+// What SIMDe 0.7.4 lacks, lane by lane, its fused multiply-add, which rounds twice, and its conversion of NaN, which is
+// undefined.
 namespace bise {
 namespace {
 namespace emulated {
@@ -50,10 +51,10 @@ inline __m256 extractf32x8_ps(__m512 a, int half) {
 }
 inline __m512 cvtepi32_ps(__m512i a) { return convert<float, int32_t, 16, __m512>(&a, cast<float, int32_t>); }
 // Out of range and NaN give the "integer indefinite" of the instruction.
-inline __m512i cvttps_epi32(__m512 a) {
-  return convert<int32_t, float, 16, __m512i>(&a, [](float x) {
-    return x >= -0x1p31f && x < 0x1p31f ? static_cast<int32_t>(x) : INT32_MIN;
-  });
+inline int32_t int_of(float x) { return x >= -0x1p31f && x < 0x1p31f ? static_cast<int32_t>(x) : INT32_MIN; }
+inline __m512i cvttps_epi32(__m512 a) { return convert<int32_t, float, 16, __m512i>(&a, int_of); }
+inline __m256i cvtps_epi32(__m256 a) {
+  return convert<int32_t, float, 8, __m256i>(&a, [](float x) { return int_of(__builtin_rintf(x)); });
 }
 inline __m512i cvtepu8_epi32(__m128i a) { return convert<int32_t, uint8_t, 16, __m512i>(&a, cast<int32_t, uint8_t>); }
 inline __m512i cvtepi8_epi32(__m128i a) { return convert<int32_t, int8_t, 16, __m512i>(&a, cast<int32_t, int8_t>); }
@@ -79,6 +80,8 @@ inline __m256i cvtps_ph(__m512 a, int) { return convert<uint16_t, float, 16, __m
 #define _mm512_extractf32x8_ps(a, half) ::bise::emulated::extractf32x8_ps(a, half)
 #define _mm512_cvtepi32_ps(a) ::bise::emulated::cvtepi32_ps(a)
 #define _mm512_cvttps_epi32(a) ::bise::emulated::cvttps_epi32(a)
+#undef _mm256_cvtps_epi32
+#define _mm256_cvtps_epi32(a) ::bise::emulated::cvtps_epi32(a)
 #define _mm512_cvtepu8_epi32(a) ::bise::emulated::cvtepu8_epi32(a)
 #define _mm512_cvtepi8_epi32(a) ::bise::emulated::cvtepi8_epi32(a)
 #define _mm512_cvtepu16_epi32(a) ::bise::emulated::cvtepu16_epi32(a)

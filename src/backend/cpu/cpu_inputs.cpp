@@ -12,13 +12,14 @@ int batch_tokens(int64_t rows, int64_t first) { return static_cast<int>(std::min
 void CpuInputs::quantize(MatrixView x) {
   record_blocks_ = x.columns / kBlock;
   records_.resize(static_cast<size_t>(x.rows * record_blocks_ * kTokenRecord));
-  // Tokens of one run write to the same lines of memory.
-  constexpr int64_t kRunTokens = 4;
+  constexpr int64_t kRunTokens = 4;  // at most
   auto runs = [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin * kRunTokens; i < std::min(x.rows, end * kRunTokens); ++i) {
-      const int64_t first = i / kMaxTokens * kMaxTokens;
-      kernels_.quantize_row(x.row_f32(i), x.columns, static_cast<int>(i - first), batch_tokens(x.rows, first),
-                            records_.data() + first * record_blocks_ * kTokenRecord);
+    for (int64_t i = begin * kRunTokens; i < std::min(x.rows, end * kRunTokens);) {
+      const int64_t batch = i / kMaxTokens * kMaxTokens;
+      const int first = static_cast<int>(i - batch), tokens = batch_tokens(x.rows, batch);
+      kernels_.quantize_run(x.row_f32(i), x.columns, first, tokens,
+                            records_.data() + batch * record_blocks_ * kTokenRecord);
+      i += place_of(first, tokens).run_tokens;
     }
   };
   const int64_t num_runs = (x.rows + kRunTokens - 1) / kRunTokens;

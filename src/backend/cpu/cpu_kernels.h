@@ -78,10 +78,10 @@ struct CpuKernels {
   // their count.
   void (*linear_int)(const IntTiles& tiles, const uint8_t* x, int num_tokens, float* out);
   float (*dot)(const float* a, const float* b, int64_t n);
-  // x as token `token` of a batch of num_tokens. columns is a multiple of 32. amax / 127 per block, round to
-  // nearest even. A block below 2^-119 is zero; one with an infinity or a NaN has the scale NaN, and so has every
-  // result of its row.
-  void (*quantize_row)(const float* x, int64_t columns, int token, int num_tokens, uint8_t* batch);
+  // The rows of x, one behind the other, as the run (run_layout.h) that begins with token `first` of a batch of num_tokens.
+  // columns is a multiple of 32. amax / 127 per block, round to nearest even. A block below 2^-119 is zero; one with an
+  // infinity or a NaN has the scale NaN, and so has every result of its row.
+  void (*quantize_run)(const float* x, int64_t columns, int first, int num_tokens, uint8_t* batch);
   void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps, float* out);
   void (*gated_activation)(KernelActivation act, const float* gate, const float* up, int64_t n,
                            float* out);

@@ -148,35 +148,29 @@ void logit_exp_sums(const float* x, int64_t n, float top, float factor, float* s
   }
 }
 
-void quantize_row(const float* x, int64_t columns, int token, int num_tokens, uint8_t* batch) {
-  const TokenPlace place = place_of(token, num_tokens);
-  const int n = place.run_tokens, t = token - place.run_start;
-  uint8_t* record = batch + place.run_start * kTokenRecord;
-  for (int64_t b = 0; b < columns / kBlock; ++b, record += num_tokens * kTokenRecord) {
-    F low = f_load(x + b * kBlock), high = f_load(x + b * kBlock + 16);
-    float scale, scaled_sum;
-    alignas(16) int8_t codes[kBlock];
-    int16_t sums[3][2];
-    // x - x is 0, or NaN for infinities and NaN: these must reach the results, not become codes.
-    if (f_reduce_add(f_add(f_sub(low, low), f_sub(high, high))) != 0.0f) {
-      memset(codes, 0, sizeof(codes));
-      memset(sums, 0, sizeof(sums));
-      scale = scaled_sum = __builtin_nanf("");
-    } else {
-      const float amax = f_reduce_max(f_max(f_abs(low), f_abs(high)));
-      scale = amax / 127.0f;
-      F inverse = f_set1(amax >= 0x1p-119f ? 127.0f / amax : 0.0f);  // below it the quotient may overflow
-      I q_low = i_from_f(f_round(f_mul(low, inverse))), q_high = i_from_f(f_round(f_mul(high, inverse)));
-      i_store_i8(codes, q_low);
-      i_store_i8(codes + 16, q_high);
-      i_pair_sums(q_low, sums[0]);
-      i_pair_sums(q_high, sums[1]);
-      for (int j = 0; j < 2; ++j) sums[2][j] = static_cast<int16_t>(sums[0][j] + sums[1][j]);
-      scaled_sum = scale * static_cast<float>(sums[2][0] + sums[2][1]);
+void quantize_run(const float* x, int64_t columns, int first, int num_tokens, uint8_t* batch) {
+  const int n = place_of(first, num_tokens).run_tokens;
+  const int64_t blocks = columns / kBlock, stride = num_tokens * kTokenRecord;
+  uint8_t* const records = batch + first * kTokenRecord;
+  if (n == 4) {
+    for (int64_t b = 0; b < blocks; ++b) {
+      const float* const at = x + b * kBlock;
+      const float* const four[4] = {at, at + columns, at + 2 * columns, at + 3 * columns};
+      quantize_four(four, records + b * stride);
     }
-    for (int q = 0; q < kBlock / 4; ++q) memcpy(record + 4 * (q * n + t), codes + 4 * q, 4);
-    memcpy(record + kRunScales * n + 4 * t, &scale, 4);
-    memcpy(record + kRunScaledSums * n + 4 * t, &scaled_sum, 4);
-    for (int part = 0; part < 3; ++part) memcpy(record + kRunPairSums * n + 4 * (part * n + t), sums[part], 4);
+    return;
+  }
+  for (int t = 0; t < n; ++t, x += columns) {
+    for (int64_t b = 0; b < blocks; b += 4) {
+      const int64_t count = blocks - b < 4 ? blocks - b : 4;
+      const float* four[4];
+      for (int64_t i = 0; i < 4; ++i) four[i] = x + (i < count ? b + i : b) * kBlock;
+      uint8_t made[4 * kTokenRecord];
+      quantize_four(four, made);
+      for (int64_t i = 0; i < count; ++i) {
+        for (int word = 0; word < kTokenRecord / 4; ++word)
+          memcpy(records + (b + i) * stride + 4 * (word * n + t), made + 4 * (word * 4 + i), 4);
+      }
+    }
   }
 }

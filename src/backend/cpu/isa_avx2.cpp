@@ -24,7 +24,7 @@ using namespace simd_avx2;
 }  // namespace
 
 const CpuKernels kAvx2Kernels = {
-    "avx2",   linear_float,     linear_int, dot,    quantize_row,
+    "avx2",   linear_float,     linear_int, dot,    quantize_run,
     rms_norm, gated_activation, rope,       attend, {logit_peaks, logit_exp_sums},
     peak,     read_lines,
 };

@@ -23,7 +23,7 @@ using namespace simd_avx512;
 #include "backend/cpu/peak.inl"
 
 constexpr CpuKernels kTable = {
-    "avx512", linear_float,     linear_int, dot,    quantize_row,
+    "avx512", linear_float,     linear_int, dot,    quantize_run,
     rms_norm, gated_activation, rope,       attend, {logit_peaks, logit_exp_sums},
     peak,     read_lines,
 };

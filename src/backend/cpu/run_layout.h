@@ -1,4 +1,4 @@
-// The layout of inputs in 8 bits: what quantize_row() writes and products of integer tiles read.
+// The layout of inputs in 8 bits: what quantize_run() writes and products of integer tiles read.
 //
 // x = scale * code, in blocks of 32 columns. The tokens of one product (a batch, at most kMaxTokens) go in runs
 // of four, then two, then one: as many as a kernel multiplies at once. For each block of columns stands a record

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "backend/cpu/simd_e4m3.h"
+#include "backend/cpu/simd_quantize.h"
 
 namespace simd {
 
@@ -256,18 +257,6 @@ inline int32_t i_reduce_add(I a) {
   __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
   __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
   return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
-}
-inline void i_pair_sums(I a, int16_t* sums) {
-  __m256i eight = _mm256_add_epi32(a.lo, a.hi);
-  __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
-  __m128i two = _mm_hadd_epi32(four, four);
-  const int32_t pair = _mm_cvtsi128_si32(_mm_packs_epi32(two, two));
-  memcpy(sums, &pair, 4);
-}
-inline void i_store_i8(int8_t* p, I a) {
-  __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a.lo, a.hi), 0xD8);
-  __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
 }
 inline void f_store_bf16(uint16_t* p, F a) {
   auto half = [](__m256 x) {

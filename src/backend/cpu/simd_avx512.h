@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "backend/cpu/simd_e4m3.h"
+#include "backend/cpu/simd_quantize.h"
 
 namespace simd {
 
@@ -160,13 +161,6 @@ inline int32_t i_reduce_add(I a) {
   __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
   __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
   return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
-}
-inline void i_pair_sums(I a, int16_t* sums) {
-  __m256i eight = _mm256_add_epi32(_mm512_castsi512_si256(a.v), _mm512_extracti64x4_epi64(a.v, 1));
-  __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
-  __m128i two = _mm_hadd_epi32(four, four);
-  const int32_t pair = _mm_cvtsi128_si32(_mm_packs_epi32(two, two));
-  memcpy(sums, &pair, 4);
 }
 inline void i_store_i8(int8_t* p, I a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a.v));

@@ -230,20 +230,11 @@ inline float f_reduce_max(F a) {
   for (int i = 1; i < 16; ++i) m = a.v[i] > m ? a.v[i] : m;
   return m;
 }
-// Of lanes 4 i and 4 i + 1, and of 4 i + 2 and 4 i + 3.
-inline void i_pair_sums(I a, int16_t* sums) {
-  for (int j = 0; j < 2; ++j) {
-    int32_t sum = 0;
-    for (int i = 2 * j; i < 16; i += 4) sum += a.v[i] + a.v[i + 1];
-    sums[j] = static_cast<int16_t>(sum);
-  }
-}
 inline int32_t i_reduce_add(I a) {
   int32_t sum = 0;
   for (int i = 0; i < 16; ++i) sum += a.v[i];
   return sum;
 }
-inline void i_store_i8(int8_t* p, I a) { for (int i = 0; i < 16; ++i) p[i] = static_cast<int8_t>(a.v[i]); }
 // Round to nearest even; NaN is kept.
 inline void f_store_bf16(uint16_t* p, F a) {
   for (int i = 0; i < 16; ++i) {
@@ -271,6 +262,36 @@ inline void f_store_f16(uint16_t* p, F a) {
       bits = (u + 0xFFFu + ((u >> 13) & 1u) - 0x38000000u) >> 13;
     }
     p[i] = static_cast<uint16_t>(sign | bits);
+  }
+}
+
+// The record (run_layout.h) of four blocks, 32 floats behind each of x[0] to x[3].
+inline void quantize_four(const float* const* x, uint8_t* record) {
+  for (int i = 0; i < 4; ++i) {
+    uint32_t largest = 0;
+    for (int k = 0; k < bise::kBlock; ++k) {
+      uint32_t bits;
+      memcpy(&bits, &x[i][k], 4);
+      largest = bits << 1 > largest ? bits << 1 : largest;
+    }
+    largest >>= 1;
+    float amax;
+    memcpy(&amax, &largest, 4);
+    const bool fault = largest > 0x7F7FFFFFu;
+    const float scale = fault ? __builtin_nanf("") : amax / 127.0f;
+    const float inverse = amax >= 0x1p-119f ? 127.0f / amax : 0.0f;  // below it the quotient may overflow
+    int16_t sums[3][2] = {};
+    for (int k = 0; k < bise::kBlock; ++k) {
+      const int code = fault ? 0 : static_cast<int>(__builtin_rintf(x[i][k] * inverse));
+      int16_t& sum = sums[k / 16][k / 2 % 2];
+      sum = static_cast<int16_t>(sum + code);
+      record[4 * (k / 4 * 4 + i) + k % 4] = static_cast<uint8_t>(code);
+    }
+    for (int j = 0; j < 2; ++j) sums[2][j] = static_cast<int16_t>(sums[0][j] + sums[1][j]);
+    const float scaled_sum = scale * static_cast<float>(sums[2][0] + sums[2][1]);
+    memcpy(record + 4 * (bise::kRunScales + i), &scale, 4);
+    memcpy(record + 4 * (bise::kRunScaledSums + i), &scaled_sum, 4);
+    for (int part = 0; part < 3; ++part) memcpy(record + 4 * (bise::kRunPairSums + 4 * part + i), sums[part], 4);
   }
 }
 
