@@ -91,8 +91,8 @@ Result<GgufValue> read_array(ByteReader& r, Bytes whole) {
   uint64_t begin = r.offset();
   if (array.element_type == kString) {
     if (array.count > r.remaining() / 8) {
-      return corrupt("an array of " + std::to_string(array.count) + " strings in " +
-                     std::to_string(r.remaining()) + " bytes");
+      return corrupt("an array of " + std::to_string(array.count) + " strings does not fit into the " +
+                     std::to_string(r.remaining()) + " bytes that follow; is the download complete?");
     }
     for (uint64_t i = 0; i < array.count; ++i) TRY(read_string(r, uint64_t{1} << 24));
   } else {
@@ -224,7 +224,7 @@ Result<GgufFile> GgufFile::parse(Bytes bytes, const std::string& path) {
     GgufFile file;
     file.path_ = path;
     ByteReader r(bytes);
-    if (bytes.size() < 24 || as_text(bytes.first(4)) != "GGUF") {
+    if (bytes.size() < 4 || as_text(bytes.first(4)) != "GGUF") {
       return corrupt("not a GGUF file: it does not begin with \"GGUF\"");
     }
     TRY(r.take(4));
