@@ -64,7 +64,7 @@ std::vector<uint8_t> tile_of(const IntTile& t, uint8_t code) {
 std::vector<uint8_t> quantized(const CpuKernels& kernels, const std::vector<float>& x, int tokens) {
   const int64_t columns = static_cast<int64_t>(x.size()) / tokens, bytes = columns / kBlock * tokens * kTokenRecord;
   std::vector<uint8_t> batch(static_cast<size_t>(bytes) + 64, 0xA5);
-  for (int t = 0; t < tokens; t += place_of(t, tokens).run_tokens)
+  for (int t = 0; t < tokens; t += run_tokens(t, tokens))
     kernels.quantize_run(&x[static_cast<size_t>(t * columns)], columns, t, tokens, batch.data());
   for (size_t i = static_cast<size_t>(bytes); i < batch.size(); ++i) EXPECT_EQ(batch[i], 0xA5) << "behind the records";
   return batch;

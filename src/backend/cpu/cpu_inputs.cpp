@@ -19,7 +19,7 @@ void CpuInputs::quantize(MatrixView x) {
       const int first = static_cast<int>(i - batch), tokens = batch_tokens(x.rows, batch);
       kernels_.quantize_run(x.row_f32(i), x.columns, first, tokens,
                             records_.data() + batch * record_blocks_ * kTokenRecord);
-      i += place_of(first, tokens).run_tokens;
+      i += run_tokens(first, tokens);
     }
   };
   const int64_t num_runs = (x.rows + kRunTokens - 1) / kRunTokens;

@@ -149,7 +149,7 @@ void logit_exp_sums(const float* x, int64_t n, float top, float factor, float* s
 }
 
 void quantize_run(const float* x, int64_t columns, int first, int num_tokens, uint8_t* batch) {
-  const int n = place_of(first, num_tokens).run_tokens;
+  const int n = run_tokens(first, num_tokens);
   const int64_t blocks = columns / kBlock, stride = num_tokens * kTokenRecord;
   uint8_t* const records = batch + first * kTokenRecord;
   if (n == 4) {

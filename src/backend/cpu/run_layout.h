@@ -20,13 +20,9 @@ constexpr int kRunScaledSums = 36;
 constexpr int kRunPairSums = 40;
 enum class RunPart : uint8_t { first, second, whole };
 
-struct TokenPlace {
-  int run_start, run_tokens;
-};
-// The run of a token of a batch. (Inlined always: see tile_layout.h.)
-[[gnu::always_inline]] constexpr TokenPlace place_of(int token, int num_tokens) {
-  const int fours = num_tokens & ~3, twos = num_tokens & ~1;
-  return token < fours ? TokenPlace{token & ~3, 4} : token < twos ? TokenPlace{fours, 2} : TokenPlace{twos, 1};
+// How many tokens the run of a token of a batch has. (Inlined always: see tile_layout.h.)
+[[gnu::always_inline]] constexpr int run_tokens(int token, int num_tokens) {
+  return token < (num_tokens & ~3) ? 4 : token < (num_tokens & ~1) ? 2 : 1;
 }
 
 }  // namespace bise

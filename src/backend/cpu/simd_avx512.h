@@ -37,9 +37,6 @@ inline F f_fma(F a, F b, F c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 inline F f_max(F a, F b) { return {_mm512_max_ps(a.v, b.v)}; }
 inline F f_min(F a, F b) { return {_mm512_min_ps(a.v, b.v)}; }
 inline bool f_any_above(F a, F b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ) != 0; }
-inline F f_abs(F a) {
-  return {_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a.v), _mm512_set1_epi32(0x7FFFFFFF)))};
-}
 inline F f_round(F a) { return {_mm512_roundscale_ps(a.v, 0)}; }
 inline I i_from_f(F a) { return {_mm512_cvttps_epi32(a.v)}; }
 inline F f_exp2i(I a) {

@@ -55,7 +55,6 @@ inline bool f_any_above(F a, F b) {
   BISE_LANES any = any || a.v[i] > b.v[i];
   return any;
 }
-inline F f_abs(F a) { BISE_LANES a.v[i] = __builtin_fabsf(a.v[i]); return a; }
 inline F f_round(F a) { BISE_LANES a.v[i] = __builtin_rintf(a.v[i]); return a; }
 // Toward zero; INT32_MIN for what is out of range or not a number.
 inline I i_from_f(F a) {
