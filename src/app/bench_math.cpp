@@ -11,6 +11,16 @@ Spread spread_of(std::vector<double> values) {
   return {values.front(), n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2, values.back()};
 }
 
+void LimitedRates::add(double rate, double limit_before, double limit_after) {
+  rates_.push_back(rate);
+  limits_.push_back((limit_before + limit_after) / 2);
+}
+Spread LimitedRates::shares() const {
+  std::vector<double> shares;
+  for (size_t i = 0; i < rates_.size(); ++i) shares.push_back(share_of(rates_[i], limits_[i]));
+  return spread_of(std::move(shares));
+}
+
 double linear_flops_per_token(const ModelConfig& c) {
   const double hidden = c.hidden_size, head_dim = c.head_dim;
   const double qkv = hidden * head_dim * (c.num_heads + 2.0 * c.num_kv_heads);

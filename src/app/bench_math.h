@@ -14,6 +14,20 @@ struct Spread {
 // Zeros when there are no values. Of an even count the median is the mean of the middle two.
 Spread spread_of(std::vector<double> values);
 
+// Rates, each with its limit as it was just before and after: memory and disks that others share, and virtual processors that
+// move, change by half within seconds, so only neighbours compare.
+class LimitedRates {
+ public:
+  void add(double rate, double limit_before, double limit_after);
+  Spread rates() const { return spread_of(rates_); }
+  Spread limits() const { return spread_of(limits_); }
+  Spread shares() const;  // of each rate in the mean of its two limits
+  bool empty() const { return rates_.empty(); }
+
+ private:
+  std::vector<double> rates_, limits_;
+};
+
 // Products and additions of one token in the matrices of the layers (2 per weight).
 double linear_flops_per_token(const ModelConfig& config);
 // Of the head, for one position.

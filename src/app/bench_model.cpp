@@ -123,19 +123,18 @@ Result<ModelBench::Running> ModelBench::prefill(Engine& engine, int sequences, i
   return running;
 }
 
-Result<double> ModelBench::decode(Engine& engine, Running& running, int64_t steps) const {
+Result<double> ModelBench::step(Engine& engine, Running& running) const {
+  if (interrupted()) return Error(ErrorCode::cancelled, "interrupted");
+  size_t tokens = 0;
   const double start = now_seconds();
-  for (int64_t i = 0; i < steps; ++i) {
-    if (interrupted()) return Error(ErrorCode::cancelled, "interrupted");
-    size_t tokens = 0;
-    for (const SequenceEvent& event : engine.step()) {
-      if (event.error) return *event.error;
-      if (event.token) ++tokens;
-    }
-    CHECK(tokens == running.ids.size());  // none waits and none has ended
+  for (const SequenceEvent& event : engine.step()) {
+    if (event.error) return *event.error;
+    if (event.token) ++tokens;
   }
-  running.tokens += static_cast<double>(steps);
-  return (now_seconds() - start) / static_cast<double>(steps);
+  const double seconds = now_seconds() - start;
+  CHECK(tokens == running.ids.size());  // none waits and none has ended
+  ++running.tokens;
+  return seconds;
 }
 
 void ModelBench::finish(Engine& engine, const Running& running) const {
@@ -148,8 +147,9 @@ double ModelBench::step_bytes(const Engine& engine, int sequences, double tokens
          sequences * static_cast<double>(engine.kv_step_bytes(static_cast<int64_t>(tokens + 0.5)));
 }
 
-double ModelBench::measure_read() const {
-  return measure_read_bandwidth(session_->backend->num_threads(), kPeakSeconds);
+double ModelBench::read_bandwidth() {
+  if (!probe_) probe_.emplace(session_->backend->num_threads(), kPeakSeconds);
+  return probe_->read();
 }
 double ModelBench::measure_disk() const {
   constexpr double kSeconds = 1.0;  // longer than a disk's bursts

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,14 +39,14 @@ class ModelBench {
   Result<std::unique_ptr<Engine>> engine(int sequences, int64_t prompt_tokens, int64_t steps) const;
   // Starts them and runs until each has its first token. `steps` more can follow.
   Result<Running> prefill(Engine& engine, int sequences, int64_t prompt_tokens, int64_t steps) const;
-  // So many steps: seconds of one.
-  Result<double> decode(Engine& engine, Running& running, int64_t steps) const;
+  // One step of decoding: seconds.
+  Result<double> step(Engine& engine, Running& running) const;
   void finish(Engine& engine, const Running& running) const;
 
   // Bytes of weights, and of K and V of `sequences` that hold `tokens` each, that one step reads.
   double step_bytes(const Engine& engine, int sequences, double tokens) const;
 
-  double measure_read() const;         // GB/s
+  double read_bandwidth();  // a reading, GB/s
   // Whether weights stream; the disk's own rate where they lie, GB/s (0: nothing streams).
   bool streams() const { return session_->model->memory_plan().streams; }
   double measure_disk() const;
@@ -58,6 +59,7 @@ class ModelBench {
   std::unique_ptr<Session> session_;
   MainFormat format_;
   EngineOptions engine_options_;
+  std::optional<ReadProbe> probe_;
 };
 
 }  // namespace bise

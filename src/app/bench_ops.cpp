@@ -5,7 +5,10 @@
 #include <CLI/Formatter.hpp>
 #include <algorithm>
 #include <cmath>
+#include <deque>
+#include <functional>
 #include <memory>
+#include <optional>
 
 #include "app/bench.h"
 #include "app/bench_math.h"
@@ -30,6 +33,8 @@ struct OpsOptions {
   bool list = false, json = false;
   CommonOptions common;
 };
+
+constexpr int32_t kHeads = 96, kKvHeads = 8, kHeadDim = 128;  // of the 128B model
 
 struct Shape {
   std::string name;
@@ -65,14 +70,14 @@ Result<Shape> parse_shape(const std::string& text) {
 // real step reads each weight once.
 class Weights {
  public:
-  static Result<Weights> create(Backend& backend, const ModelFormat& format, int64_t rows, int64_t columns) {
-    constexpr uint64_t kBeyondCaches = uint64_t{192} << 20;
+  static Result<Weights> create(Backend& backend, const ModelFormat& format, int64_t rows, int64_t columns,
+                                uint64_t beyond_caches) {
     Weights w;
     uint64_t copies = 1;
     for (uint64_t copy = 0; copy < copies; ++copy) {
       // The stored bytes stay: formats without a kernel of their own are read from them.
       w.stored_.push_back(TRY(RandomMatrixWeight::create(format, format.layouts[0], rows, columns, copy)));
-      copies = std::clamp<uint64_t>(kBeyondCaches / w.stored_[0].stored_bytes(), 1, 64);
+      copies = std::clamp<uint64_t>(beyond_caches / w.stored_[0].stored_bytes(), 1, 64);
       w.weights_.push_back(TRY(backend.pack_weight(std::span(&w.stored_.back().view(), 1))));
     }
     return w;
@@ -92,6 +97,7 @@ class Weights {
 // Activations in the backend's memory, normally distributed.
 class Matrix {
  public:
+  Matrix() = default;  // nothing
   static Result<Matrix> create(Backend& backend, int64_t rows, int64_t columns) {
     Matrix m;
     const uint64_t count = static_cast<uint64_t>(rows * columns);
@@ -115,6 +121,8 @@ class OpsBench {
     common.isa = isa;
     OpsBench bench(options, writer);
     bench.backend_ = TRY(open_backend(common));
+    constexpr double kSeconds = 0.2;
+    bench.probe_.emplace(bench.backend_->num_threads(), kSeconds);
     return bench;
   }
 
@@ -131,10 +139,9 @@ class OpsBench {
  private:
   OpsBench(const OpsOptions& options, RowWriter& writer) : options_(options), writer_(writer) {}
 
-  // The peaks just before a group of rows; the best so far counts.
+  // The peaks of arithmetic just before a group of rows; the best so far counts.
   void measure_peaks() {
     constexpr double kSeconds = 0.1;
-    read_ = std::max(read_, measure_read_bandwidth(backend_->num_threads(), kSeconds));
     const MatrixPeak peak = backend_->measure_matrix_peak(kSeconds);
     peak_.float_tflops = std::max(peak_.float_tflops, peak.float_tflops);
     peak_.int8_tops = std::max(peak_.int8_tops, peak.int8_tops);
@@ -142,36 +149,73 @@ class OpsBench {
     peak_.matrix_int8_tops = std::max(peak_.matrix_int8_tops, peak.matrix_int8_tops);
   }
 
-  // Times the op over and over and writes its row. `bytes` it must read and write, `flops` it does (0: it is
-  // not told), of which kind.
-  template <class Op>
-  Result<void> time(Json row, double bytes, double flops, Arithmetic arithmetic, Op op) {
-    constexpr int kMinRounds = 5;
-    op();  // the first sets up scratch memory
-    TRY(backend_->synchronize());
+  // An op and its row: bytes that it must read and write, operations (0: not told) and their kind.
+  struct Op {
+    Json row;
+    double bytes, flops;
+    Arithmetic arithmetic;
+    std::function<void()> call;
+    // What was seen: seconds of each call, the median of each turn, and the rates beside the bandwidth around it.
+    std::vector<double> times = {}, turns = {};
+    LimitedRates reads = {};
+  };
+
+  // One turn of an op: calls for 10 ms and once at least, and the bandwidth behind them.
+  Result<void> take_turn(Op& op) {
+    constexpr double kTurn = 0.01;
     std::vector<double> times;
-    const double begin = now_seconds();
-    while (times.size() < kMinRounds || now_seconds() - begin < options_.seconds) {
+    for (double total = 0; total < kTurn;) {
       if (interrupted()) return Error(ErrorCode::cancelled, "interrupted");
       const double start = now_seconds();
-      op();
+      op.call();
       TRY(backend_->synchronize());
       times.push_back(now_seconds() - start);
+      total += times.back();
     }
-    const Spread spread = spread_of(std::move(times));
+    op.times.insert(op.times.end(), times.begin(), times.end());
+    op.turns.push_back(spread_of(std::move(times)).median);
+    const double before = read_;
+    read_ = probe_->read();
+    op.reads.add(op.bytes / op.turns.back() / 1e9, before, read_);
+    return {};
+  }
+
+  // Times ops that are to be compared, in turns, and writes their rows.
+  Result<void> time(std::vector<Op> ops) {
+    constexpr size_t kMinTurns = 5;
+    if (ops.empty()) return {};
+    for (Op& op : ops) op.call();  // the first sets up scratch memory
+    TRY(backend_->synchronize());
+    read_ = probe_->read();
+    const double limit = options_.seconds * static_cast<double>(ops.size()), begin = now_seconds();
+    for (size_t turn = 0; turn < kMinTurns || now_seconds() - begin < limit; ++turn) {
+      for (Op& op : ops) TRY(take_turn(op));
+    }
+    for (const Op& op : ops) TRY(write(op, ops[0]));
+    return {};
+  }
+
+  Result<void> write(const Op& op, const Op& first) {
+    Json row = op.row;
+    const Spread spread = spread_of(op.times), shares = op.reads.shares();
     row["isa"] = backend_->isa();
     row["threads"] = backend_->num_threads();
     row["us_median"] = spread.median * 1e6;
     row["us_min"] = spread.min * 1e6;
     row["us_max"] = spread.max * 1e6;
-    row["gb_s"] = share_of(bytes, spread.median) / 1e9;
-    row["read_gb_s"] = read_;
-    row["read_share"] = share_of(row["gb_s"].get<double>(), read_);
-    if (flops > 0) {
-      const double peak = peak_of(peak_, arithmetic);
-      row["tflops"] = share_of(flops, spread.median) / 1e12;
+    std::vector<double> ratios;
+    for (size_t i = 0; i < op.turns.size(); ++i) ratios.push_back(op.turns[i] / first.turns[i]);
+    row["time_ratio"] = spread_of(std::move(ratios)).median;
+    row["gb_s"] = op.reads.rates().median;
+    row["read_gb_s"] = op.reads.limits().median;
+    row["read_share"] = shares.median;
+    row["read_share_min"] = shares.min;
+    row["read_share_max"] = shares.max;
+    if (op.flops > 0) {
+      const double peak = peak_of(peak_, op.arithmetic);
+      row["tflops"] = share_of(op.flops, spread.median) / 1e12;
       row["matrix_peak_tflops"] = peak;
-      row["matrix_arithmetic"] = arithmetic_name(arithmetic);
+      row["matrix_arithmetic"] = arithmetic_name(op.arithmetic);
       row["matrix_share"] = share_of(row["tflops"].get<double>(), peak);
     }
     return writer_.write(row);
@@ -199,18 +243,21 @@ class OpsBench {
       for (const Shape& shape : all) {
         if (shape.columns % format->group != 0) continue;
         measure_peaks();
-        Weights weights = TRY(Weights::create(*backend_, *format, shape.rows, shape.columns));
+        Weights weights = TRY(Weights::create(*backend_, *format, shape.rows, shape.columns, probe_->bytes()));
+        std::deque<Matrix> matrices;
+        std::vector<Op> ops;
         for (int64_t tokens : options_.tokens) {
           if (tokens > shape.most_tokens) continue;
-          const Matrix x = TRY(Matrix::create(*backend_, tokens, shape.columns));
-          const Matrix y = TRY(Matrix::create(*backend_, tokens, shape.rows));
+          const MatrixView x = matrices.emplace_back(TRY(Matrix::create(*backend_, tokens, shape.columns))).view();
+          const MatrixView y = matrices.emplace_back(TRY(Matrix::create(*backend_, tokens, shape.rows))).view();
           const Json row = {{"op", "matmul"}, {"format", format->name}, {"layout", layout_name(format->layouts[0])}, {"shape", shape.name},
                             {"rows", shape.rows}, {"columns", shape.columns}, {"tokens", tokens}};
           const double bytes = static_cast<double>(weights.bytes()) + floats(tokens, shape.rows + shape.columns);
           const double flops = 2.0 * static_cast<double>(tokens) * static_cast<double>(shape.rows) * static_cast<double>(shape.columns);
-          TRY(time(row, bytes, flops, backend_->product_arithmetic(weights.view(), tokens),
-                   [&] { backend_->matmul(weights.next(), x.view(), y.view()); }));
+          ops.push_back({row, bytes, flops, backend_->product_arithmetic(weights.view(), tokens),
+                         [this, &weights, x, y] { backend_->matmul(weights.next(), x, y); }});
         }
+        TRY(time(std::move(ops)));
       }
     }
     return {};
@@ -219,96 +266,136 @@ class OpsBench {
   Result<void> embeds() {
     constexpr int64_t kRows = 4096, kColumns = 12288;
     for (const ModelFormat* format : formats()) {
-      measure_peaks();
-      Weights weights = TRY(Weights::create(*backend_, *format, kRows, kColumns));
+      Weights weights = TRY(Weights::create(*backend_, *format, kRows, kColumns, probe_->bytes()));
+      std::deque<Matrix> matrices;
+      std::vector<Op> ops;
       for (int64_t tokens : options_.tokens) {
-        const Matrix out = TRY(Matrix::create(*backend_, tokens, kColumns));
+        const MatrixView out = matrices.emplace_back(TRY(Matrix::create(*backend_, tokens, kColumns))).view();
         std::vector<int32_t> ids;
         for (int64_t i = 0; i < tokens; ++i) ids.push_back(static_cast<int32_t>(i * 37 % kRows));
         const Json row = {{"op", "embed"}, {"format", format->name}, {"layout", layout_name(format->layouts[0])},
                           {"rows", kRows}, {"columns", kColumns}, {"tokens", tokens}};
         const double bytes = static_cast<double>(weights.bytes()) / kRows * static_cast<double>(tokens) + floats(tokens, kColumns);
-        TRY(time(row, bytes, 0, Arithmetic::float32, [&] { backend_->embed(weights.next(), ids, out.view()); }));
+        ops.push_back({row, bytes, 0, Arithmetic::float32,
+                       [this, &weights, ids, out] { backend_->embed(weights.next(), ids, out); }});
       }
+      TRY(time(std::move(ops)));
     }
     return {};
   }
 
+  // Random keys and values of so many groups of sequences that together they do not fit the caches, and what attends to one
+  // group after the other.
+  struct Cache {
+    Buffer k, v;
+    Matrix qkv, out;
+    std::vector<int32_t> table;
+    std::vector<std::vector<SequenceSpan>> groups;
+    AttentionArgs args;
+    size_t at = 0;
+
+    const AttentionArgs& next() {
+      args.sequences = groups[at++ % groups.size()];
+      return args;
+    }
+  };
+
   // The heads of the 128B model, causal: decode (one query of each of some sequences) and the last rows of a
-  // prompt, fewer when there is much before them.
+  // prompt, fewer when there is much before them. The types of the cache take turns.
   Result<void> attentions() {
-    for (const std::string& type : options_.kv_types) {
-      for (int64_t context : options_.contexts) {
-        for (int64_t sequences : {1, 4}) TRY(attention(type, context, 1, sequences));
-        TRY(attention(type, context, std::min<int64_t>(context > 4096 ? 64 : 512, context), 1));
-      }
+    measure_peaks();
+    for (int64_t context : options_.contexts) {
+      for (int64_t sequences : {1, 4}) TRY(attention(context, 1, sequences));
+      TRY(attention(context, std::min<int64_t>(context > 4096 ? 64 : 512, context), 1));
     }
     return {};
   }
-  Result<void> attention(const std::string& type, int64_t context, int64_t queries, int64_t sequences) {
-    constexpr int32_t kHeads = 96, kKvHeads = 8, kHeadDim = 128;
-    const KvDType dtype = *kv_type_of(type);
+  Result<void> attention(int64_t context, int64_t queries, int64_t sequences) {
+    std::deque<Cache> caches;
+    std::vector<Op> ops;
+    for (const std::string& type : options_.kv_types) {
+      const KvDType dtype = *kv_type_of(type);
+      TRY(fill(caches.emplace_back(), dtype, context, queries, sequences));
+      const int64_t rows = queries * sequences;
+      const Json row = {
+          {"op", "attention"}, {"kv", type}, {"context", context}, {"sequences", sequences}, {"tokens", queries}};
+      const double seen = static_cast<double>(context) - static_cast<double>(queries - 1) / 2;
+      const double keys = static_cast<double>(rows) * seen;
+      const double bytes = 2.0 * static_cast<double>(sequences * context) *
+                           static_cast<double>(kv_token_bytes(dtype, kHeadDim) * kKvHeads);
+      ops.push_back({row, bytes + floats(rows, 2 * kHeads * kHeadDim), 4.0 * kHeads * kHeadDim * keys,
+                     Arithmetic::float32, [this, &cache = caches.back()] { backend_->attention(cache.next()); }});
+    }
+    return time(std::move(ops));
+  }
+  Result<void> fill(Cache& cache, KvDType dtype, int64_t context, int64_t queries, int64_t sequences) {
     const int64_t blocks = static_cast<int64_t>(ceil_div(static_cast<uint64_t>(context), kKvBlockSize));
-    const int32_t all_blocks = static_cast<int32_t>(blocks * sequences);
-    const uint64_t token_bytes = kv_token_bytes(dtype, kHeadDim) * kKvHeads;
-    measure_peaks();
-    const uint64_t bytes = token_bytes * static_cast<uint64_t>(all_blocks) * kKvBlockSize;
-    const Buffer k = TRY(backend_->allocate(bytes, "the keys of an op")), v = TRY(backend_->allocate(bytes, "the values of an op"));
+    const uint64_t block_bytes = kv_token_bytes(dtype, kHeadDim) * kKvHeads * kKvBlockSize;
+    const uint64_t of_group = 2 * static_cast<uint64_t>(blocks * sequences) * block_bytes;
+    const int64_t groups = static_cast<int64_t>(std::clamp<uint64_t>(ceil_div(probe_->bytes(), of_group), 1, 64));
+    const int32_t all_blocks = static_cast<int32_t>(blocks * sequences * groups);
+    const uint64_t bytes = static_cast<uint64_t>(all_blocks) * block_bytes;
+    cache.k = TRY(backend_->allocate(bytes, "the keys of an op"));
+    cache.v = TRY(backend_->allocate(bytes, "the values of an op"));
     const int64_t rows = queries * sequences;
-    const Matrix qkv = TRY(Matrix::create(*backend_, std::max<int64_t>(rows, kKvBlockSize), (kHeads + 2 * kKvHeads) * kHeadDim));
-    const Matrix out = TRY(Matrix::create(*backend_, rows, kHeads * kHeadDim));
-    AttentionArgs args;
-    args.qkv = qkv.view();
-    args.num_heads = kHeads;
-    args.scale = 1.0f / std::sqrt(static_cast<float>(kHeadDim));
-    args.kv = {k.data(), v.data(), dtype, all_blocks, kKvBlockSize, kKvHeads, kHeadDim};
-    args.out = out.view();
-    args.out.rows = rows;
-    std::vector<int32_t> table;  // blocks lie anywhere, as they do after a while
+    cache.qkv =
+        TRY(Matrix::create(*backend_, std::max<int64_t>(rows, kKvBlockSize), (kHeads + 2 * kKvHeads) * kHeadDim));
+    cache.out = TRY(Matrix::create(*backend_, rows, kHeads * kHeadDim));
+    std::vector<int32_t>& table = cache.table;  // blocks lie anywhere, as they do after a while
     for (int32_t i = 0; i < all_blocks; ++i) table.push_back(i);
     for (size_t i = table.size(); i-- > 1;) std::swap(table[i], table[random_bits(4, 0, i) % (i + 1)]);
+    for (int64_t i = 0; i < sequences * groups; ++i) {
+      if (i % sequences == 0) cache.groups.emplace_back();
+      cache.groups.back().push_back({static_cast<int32_t>(i % sequences * queries), static_cast<int32_t>(queries),
+                                     static_cast<int32_t>(context), table.data() + i * blocks});
+    }
+    AttentionArgs& args = cache.args;
+    args.qkv = cache.qkv.view();
+    args.num_heads = kHeads;
+    args.scale = 1.0f / std::sqrt(static_cast<float>(kHeadDim));
+    args.kv = {cache.k.data(), cache.v.data(), dtype, all_blocks, kKvBlockSize, kKvHeads, kHeadDim};
+    args.out = cache.out.view();
     std::vector<int32_t> slots(kKvBlockSize);
-    MatrixView block = qkv.view();
+    MatrixView block = cache.qkv.view();
     block.rows = kKvBlockSize;
     for (int32_t b = 0; b < all_blocks; ++b) {  // every block has the same random tokens
       for (int32_t t = 0; t < kKvBlockSize; ++t) slots[static_cast<size_t>(t)] = b * kKvBlockSize + t;
       backend_->store_kv(block, kHeads, slots, args.kv);
     }
-    std::vector<SequenceSpan> spans;
-    for (int64_t i = 0; i < sequences; ++i) {
-      spans.push_back({static_cast<int32_t>(i * queries), static_cast<int32_t>(queries), static_cast<int32_t>(context),
-                       table.data() + i * blocks});
-    }
-    args.sequences = spans;
-    const Json row = {{"op", "attention"}, {"kv", type}, {"context", context}, {"sequences", sequences}, {"tokens", queries}};
-    const double seen = static_cast<double>(context) - static_cast<double>(queries - 1) / 2;
-    const double keys = static_cast<double>(rows) * seen;
-    const double cache = 2.0 * static_cast<double>(sequences * context) * static_cast<double>(token_bytes);
-    return time(row, cache + floats(rows, 2 * kHeads * kHeadDim), 4.0 * kHeads * kHeadDim * keys, Arithmetic::float32,
-                [&] { backend_->attention(args); });
+    return {};
   }
 
   Result<void> row_wise() {
     constexpr int64_t kHidden = 12288, kFfn = 28672;
-    measure_peaks();
     const Buffer ones = TRY(backend_->upload(std::vector<float>(kHidden, 1.0f)));
+    std::deque<Matrix> matrices;
+    std::vector<Op> norms, gates;
     for (int64_t tokens : options_.tokens) {
-      const Matrix x = TRY(Matrix::create(*backend_, tokens, kHidden)), out = TRY(Matrix::create(*backend_, tokens, kHidden));
-      const Json norm = {{"op", "rms_norm"}, {"columns", kHidden}, {"tokens", tokens}};
-      TRY(time(norm, 2 * floats(tokens, kHidden), 0, Arithmetic::float32,
-               [&] { backend_->rms_norm(x.view(), ones, 1e-5f, out.view()); }));
-      const Matrix wide = TRY(Matrix::create(*backend_, tokens, 2 * kFfn)), gated = TRY(Matrix::create(*backend_, tokens, kFfn));
-      const Json gate = {{"op", "gated_activation"}, {"columns", kFfn}, {"tokens", tokens}};
-      TRY(time(gate, 3 * floats(tokens, kFfn), 0, Arithmetic::float32,
-               [&] { backend_->gated_activation(wide.view(), Activation::silu, gated.view()); }));
+      auto matrix = [&](int64_t columns) -> Result<MatrixView> {
+        return matrices.emplace_back(TRY(Matrix::create(*backend_, tokens, columns))).view();
+      };
+      const MatrixView x = TRY(matrix(kHidden)), out = TRY(matrix(kHidden)), wide = TRY(matrix(2 * kFfn)),
+                       gated = TRY(matrix(kFfn));
+      norms.push_back({{{"op", "rms_norm"}, {"columns", kHidden}, {"tokens", tokens}},
+                       2 * floats(tokens, kHidden),
+                       0,
+                       Arithmetic::float32,
+                       [this, x, &ones, out] { backend_->rms_norm(x, ones, 1e-5f, out); }});
+      gates.push_back({{{"op", "gated_activation"}, {"columns", kFfn}, {"tokens", tokens}},
+                       3 * floats(tokens, kFfn),
+                       0,
+                       Arithmetic::float32,
+                       [this, wide, gated] { backend_->gated_activation(wide, Activation::silu, gated); }});
     }
-    return {};
+    TRY(time(std::move(norms)));
+    return time(std::move(gates));
   }
 
   const OpsOptions& options_;
   RowWriter& writer_;
   std::unique_ptr<Backend> backend_;
-  double read_ = 0;
+  std::optional<ReadProbe> probe_;
+  double read_ = 0;  // the latest reading, GB/s
   MatrixPeak peak_;
 };
 
@@ -319,7 +406,7 @@ Result<void> list_formats(const OpsOptions& options, const std::string& isa, Row
   common.isa = isa;
   std::unique_ptr<Backend> backend = TRY(open_backend(common));
   for (const ModelFormat& format : model_formats()) {
-    const Weights weights = TRY(Weights::create(*backend, format, kRows, kColumns));
+    const Weights weights = TRY(Weights::create(*backend, format, kRows, kColumns, /*beyond_caches=*/0));
     TRY(writer.write({{"format", format.name}, {"layout", layout_name(format.layouts[0])}, {"isa", backend->isa()},
                       {"stored_bits", 8.0 * static_cast<double>(weights.stored_bytes()) / (kRows * kColumns)},
                       {"kernel_bits", 8.0 * static_cast<double>(weights.bytes()) / (kRows * kColumns)},
@@ -330,10 +417,23 @@ Result<void> list_formats(const OpsOptions& options, const std::string& isa, Row
 }
 
 Result<int> bench_ops(OpsOptions options) {
-  RowWriter rows({{"op", "op", 0, -16}, {"isa", "isa", 0, -7}, {"format", "format", 0, -9}, {"layout", "layout", 0, -6}, {"kv", "kv", 0, -4},
-                  {"shape", "shape", 0, -8}, {"context", "context", 0, 7}, {"sequences", "seqs", 0, 4}, {"tokens", "tokens", 0, 6},
-                  {"us_median", "us", 1, 10}, {"us_min", "min", 1, 10}, {"us_max", "max", 1, 10},
-                  {"gb_s", "GB/s", 2, 8}, {"read_share", "share", 3, 6}, {"tflops", "TFLOP/s", 4, 8}, {"matrix_share", "share", 3, 6}},
+  RowWriter rows({{"op", "op", 0, -16},
+                  {"isa", "isa", 0, -7},
+                  {"format", "format", 0, -9},
+                  {"layout", "layout", 0, -6},
+                  {"kv", "kv", 0, -4},
+                  {"shape", "shape", 0, -8},
+                  {"context", "context", 0, 7},
+                  {"sequences", "seqs", 0, 4},
+                  {"tokens", "tokens", 0, 6},
+                  {"us_median", "us", 1, 10},
+                  {"us_min", "min", 1, 10},
+                  {"us_max", "max", 1, 10},
+                  {"time_ratio", "t/first", 3, 7},
+                  {"gb_s", "GB/s", 2, 8},
+                  {"read_share", "share", 3, 6},
+                  {"tflops", "TFLOP/s", 4, 8},
+                  {"matrix_share", "share", 3, 6}},
                  options.json);
   RowWriter formats({{"format", "format", 0, -9}, {"layout", "layout", 0, -6}, {"isa", "isa", 0, -7}, {"stored_bits", "stored bits", 2, 11},
                      {"kernel_bits", "in memory", 2, 9}, {"matrix_arithmetic", "products", 0, -8},
@@ -379,8 +479,9 @@ void add_bench_ops(CLI::App& bench, Action& action) {
   command->add_flag("--json", options->json, "print JSON objects, one per line");
   add_compute_options(*command, options->common);
   command->footer(
-      "gb_s: bytes that the op must read and write, over the median time; read_share: over the read bandwidth measured\n"
-      "before. tflops and matrix_share: the same with operations, and the peak of the arithmetic that the op\n"
+      "Rows of the same weights (or contexts) take turns of 10 ms. t/first: time over that of the first of them in the same\n"
+      "turn. gb_s: bytes that the op must read and write, over its time; read_share: over the read bandwidth just before and\n"
+      "after the turn. Medians. tflops and matrix_share: the same with operations, and the peak of the arithmetic that the op\n"
       "uses (matrix_arithmetic). Weights of one shape are many, so that they come from memory, not from caches.");
   command->callback([options, &action] { action = [options] { return bench_ops(*options); }; });
 }

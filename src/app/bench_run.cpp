@@ -1,11 +1,12 @@
 // `bise bench run`: prefill and decode of one model in one object, and `decode`, `prefill` and `batch`: the
-// same figures by row, over contexts, lengths and numbers of sequences. The peaks are measured
-// between the rounds; of both sides the best round counts for a share, so that a neighbour who takes half of
-// the machine for a moment does not make a share.
+// same figures by row, over contexts, lengths and numbers of sequences. Decode steps are held to the bandwidth just before and
+// after them. The peak of arithmetic is measured between the rounds; there the best round of both sides counts for a
+// share, so that a neighbour who takes half of the machine for a moment does not make a share.
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <algorithm>
+#include <limits>
 #include <memory>
 
 #include "app/bench.h"
@@ -32,22 +33,10 @@ struct BenchOptions {
 // What the rounds of one row gave.
 struct Rounds {
   std::vector<double> seconds;  // of a prompt, or of one step
-  std::vector<double> peaks;    // GB/s or TFLOP/s
-  double work = 0;              // bytes or FLOPs of the best round
-  double best = 0;              // work per second
-  // Of weights that stream: GB from the disk in a step; of each round what the stream gave, and the disk's own
-  // rate just before and after, in GB/s. A shared disk changes by half within a minute, so only neighbours compare.
-  double streamed_gb = 0;
-  std::vector<double> streams, disks;
+  double tflops = 0, peak_tflops = 0;  // of prompts: the best
+  LimitedRates reads, streams;  // of steps, GB/s: bytes of weights and KV beside memory, streamed ones beside the disk
+  double streamed_gb = 0;       // in a step
 
-  void add(double time, double done) {
-    seconds.push_back(time);
-    if (done / time > best) {
-      best = done / time;
-      work = done;
-    }
-  }
-  double peak() const { return peaks.empty() ? 0 : *std::max_element(peaks.begin(), peaks.end()); }
   // units / seconds: tokens per second of each round.
   Spread rates(double units) const {
     std::vector<double> rates;
@@ -64,71 +53,78 @@ void add_spread(Json& row, const std::string& name, const Spread& spread) {
 void add_prefill(Json& row, const ModelBench& bench, int64_t tokens, int batch, const Rounds& rounds) {
   row["prefill_tokens"] = tokens;
   add_spread(row, "prefill", rounds.rates(static_cast<double>(tokens * batch)));
-  row["prefill_tflops"] = rounds.best / 1e12;
-  row["matrix_peak_tflops"] = rounds.peak();
+  row["prefill_tflops"] = rounds.tflops;
+  row["matrix_peak_tflops"] = rounds.peak_tflops;
   row["matrix_arithmetic"] = arithmetic_name(bench.arithmetic(tokens * batch));
-  row["prefill_share"] = share_of(rounds.best / 1e12, rounds.peak());
+  row["prefill_share"] = share_of(rounds.tflops, rounds.peak_tflops);
 }
-// What streaming weights gave, and of the disk's own rate in the same moments.
-void add_stream(Json& row, const Rounds& rounds) {
-  if (rounds.streams.empty()) return;
-  std::vector<double> shares;
-  for (size_t i = 0; i < rounds.streams.size(); ++i) shares.push_back(share_of(rounds.streams[i], rounds.disks[i]));
-  row["streamed_gb"] = rounds.streamed_gb;
-  row["stream_gb_s"] = spread_of(rounds.streams).median;
-  row["disk_gb_s"] = spread_of(rounds.disks).median;
-  const Spread share = spread_of(std::move(shares));
-  row["stream_share"] = share.median;
-  row["stream_share_min"] = share.min;
-  row["stream_share_max"] = share.max;
+// Fields of medians, and of the spread of the shares.
+void add_shares(Json& row, const LimitedRates& rates, const std::string& name, const char* limit) {
+  const Spread shares = rates.shares();
+  row[name + "_gb_s"] = rates.rates().median;
+  row[limit] = rates.limits().median;
+  row[name + "_share"] = shares.median;
+  row[name + "_share_min"] = shares.min;
+  row[name + "_share_max"] = shares.max;
 }
 void add_decode(Json& row, int64_t steps, int batch, const Rounds& rounds) {
   row["decode_tokens"] = steps;
   row["batch"] = batch;
   add_spread(row, "decode", rounds.rates(batch));
-  row["decode_gb_s"] = rounds.best / 1e9;
-  row["read_gb_s"] = rounds.peak();
-  row["decode_share"] = share_of(rounds.best / 1e9, rounds.peak());
-  add_stream(row, rounds);
+  add_shares(row, rounds.reads, "decode", "read_gb_s");
+  if (rounds.streams.empty()) return;
+  row["streamed_gb"] = rounds.streamed_gb;
+  add_shares(row, rounds.streams, "stream", "disk_gb_s");
 }
 
-std::string stream_text(const Json& row) {
-  if (!row.contains("stream_gb_s")) return "";
-  auto number = [&](const char* name) { return format_fixed(row[name].get<double>(), 2); };
-  return "disk     " + number("streamed_gb") + " GB per step, " + number("stream_gb_s") + " of " + number("disk_gb_s") +
-         " GB/s, share " + number("stream_share") + " (" + number("stream_share_min") + " to " +
-         number("stream_share_max") + ")\n";
+std::string share_text(const LimitedRates& rates) {
+  auto number = [](double value) { return format_fixed(value, 2); };
+  const Spread shares = rates.shares();
+  return number(rates.rates().median) + " of " + number(rates.limits().median) + " GB/s, share " +
+         number(shares.median) + " (" + number(shares.min) + " to " + number(shares.max) + ")\n";
 }
 
 // One round of a prompt of `tokens` for each of `batch` sequences.
 Result<void> prefill_round(const ModelBench& bench, Engine& engine, int64_t tokens, int batch, Rounds& rounds) {
   const ModelBench::Running running = TRY(bench.prefill(engine, batch, tokens, 0));
   bench.finish(engine, running);
-  rounds.add(running.prompt_seconds, batch * prefill_flops(bench.config(), tokens));
-  rounds.peaks.push_back(bench.measure_matrix_peak(tokens * batch));
+  rounds.seconds.push_back(running.prompt_seconds);
+  const double tflops = batch * prefill_flops(bench.config(), tokens) / running.prompt_seconds / 1e12;
+  rounds.tflops = std::max(rounds.tflops, tflops);
+  rounds.peak_tflops = std::max(rounds.peak_tflops, bench.measure_matrix_peak(tokens * batch));
   return {};
 }
-// One round of `steps` steps of sequences that run.
-Result<void> decode_round(const ModelBench& bench, Engine& engine, ModelBench::Running& running, int64_t steps,
+// One round of `steps` steps of sequences that run. The bandwidth is read between some of them.
+Result<void> decode_round(ModelBench& bench, Engine& engine, ModelBench::Running& running, int64_t steps,
                           Rounds& rounds) {
-  const double before = running.tokens;
+  // Seconds. Weights that stream come from the disk while the bandwidth is read, so that must wait for the end.
+  const double between_reads = bench.streams() ? std::numeric_limits<double>::infinity() : 0.05;
+  const int batch = static_cast<int>(running.ids.size());
   const double disk_before = bench.measure_disk();
-  const double seconds = TRY(bench.decode(engine, running, steps));
+  double total = 0, read_before = bench.read_bandwidth();
+  for (int64_t done = 0; done < steps;) {
+    double seconds = 0, bytes = 0;
+    for (; done < steps && seconds < between_reads; ++done) {
+      bytes += bench.step_bytes(engine, batch, running.tokens);
+      seconds += TRY(bench.step(engine, running));
+    }
+    const double read_after = bench.read_bandwidth();
+    rounds.reads.add(bytes / seconds / 1e9, read_before, read_after);
+    read_before = read_after;
+    total += seconds;
+  }
+  rounds.seconds.push_back(total / static_cast<double>(steps));
   if (bench.streams()) {
     rounds.streamed_gb = static_cast<double>(bench.session().model->memory_plan().streamed_bytes) / 1e9;
-    rounds.streams.push_back(rounds.streamed_gb / seconds);
-    rounds.disks.push_back((disk_before + bench.measure_disk()) / 2);
+    rounds.streams.add(rounds.streamed_gb / rounds.seconds.back(), disk_before, bench.measure_disk());
   }
-  const int batch = static_cast<int>(running.ids.size());
-  rounds.add(seconds, bench.step_bytes(engine, batch, (before + running.tokens) / 2));
-  rounds.peaks.push_back(bench.measure_read());
   return {};
 }
 
 // A first run touches what is only set up once: scratch memory, pages of the weights.
 Result<void> warm_up(const ModelBench& bench, Engine& engine, int batch, int64_t tokens) {
   ModelBench::Running running = TRY(bench.prefill(engine, batch, std::min<int64_t>(tokens, 64), 2));
-  TRY(bench.decode(engine, running, 2));
+  for (int i = 0; i < 2; ++i) TRY(bench.step(engine, running));
   bench.finish(engine, running);
   return {};
 }
@@ -162,13 +158,15 @@ Result<int> bench_run(const BenchOptions& options) {
   }
   const Spread p = prefill.rates(static_cast<double>(options.prefill * options.batch)), d = decode.rates(options.batch);
   TRY(write_output(
-      session.path + ", " + row["format"].get<std::string>() + ", " + session.backend->description() +
-      "\nload     " + format_fixed(session.load_seconds, 2) + " s, peak memory " + format_bytes(peak_memory_bytes) +
-      "\nprefill  " + format_fixed(p.max, 1) + " tok/s best, " + format_fixed(p.median, 1) + " median, " +
-      format_fixed(prefill.best / 1e12, 3) + " of " + format_fixed(prefill.peak(), 3) + " TFLOP/s (" +
+      session.path + ", " + row["format"].get<std::string>() + ", " + session.backend->description() + "\nload     " +
+      format_fixed(session.load_seconds, 2) + " s, peak memory " + format_bytes(peak_memory_bytes) + "\nprefill  " +
+      format_fixed(p.max, 1) + " tok/s best, " + format_fixed(p.median, 1) + " median, " +
+      format_fixed(prefill.tflops, 3) + " of " + format_fixed(prefill.peak_tflops, 3) + " TFLOP/s (" +
       row["matrix_arithmetic"].get<std::string>() + ")\ndecode   " + format_fixed(d.max, 1) + " tok/s best, " +
-      format_fixed(d.median, 1) + " median, " + format_fixed(decode.best / 1e9, 2) + " of " +
-      format_fixed(decode.peak(), 2) + " GB/s\n" + stream_text(row)));
+      format_fixed(d.median, 1) + " median, " + share_text(decode.reads) +
+      (decode.streams.empty()
+           ? ""
+           : "disk     " + format_fixed(decode.streamed_gb, 2) + " GB per step, " + share_text(decode.streams))));
   return kExitDone;
 }
 
@@ -186,7 +184,7 @@ Result<int> bench_decode(const BenchOptions& options) {
     const int64_t steps = options.decode * options.reps + 1;
     auto engine = TRY(bench.engine(options.batch, context, steps));
     ModelBench::Running running = TRY(bench.prefill(*engine, options.batch, context, steps));
-    TRY(bench.decode(*engine, running, 1));
+    TRY(bench.step(*engine, running));
     Rounds rounds;
     for (int rep = 0; rep < options.reps; ++rep) TRY(decode_round(bench, *engine, running, options.decode, rounds));
     Json row = bench.row();
@@ -236,7 +234,7 @@ Result<int> bench_batch(BenchOptions options) {
   for (int rep = 0; rep < options.reps; ++rep) {
     for (size_t i = 0; i < rounds.size(); ++i) {
       ModelBench::Running running = TRY(bench.prefill(*engine, batches[i], options.context, options.decode + 1));
-      TRY(bench.decode(*engine, running, 1));
+      TRY(bench.step(*engine, running));
       TRY(decode_round(bench, *engine, running, options.decode, rounds[i]));
       bench.finish(*engine, running);
     }
@@ -305,10 +303,10 @@ void add_bench_run(CLI::App& bench, Action& action) {
   add_batch(*command, *options);
   add_common_options(*command, options->common);
   command->footer(
-      "decode_share: bytes of weights and KV that a step reads, over time, over the read bandwidth measured\n"
-      "between the rounds; decoding starts from an empty context. prefill_share: FLOPs of the linear layers,\n"
-      "of attention and of the head on the last row, over time, over the measured peak of the arithmetic that\n"
-      "the format's products use (matrix_arithmetic). Of both sides the best round counts.");
+      "decode_share: bytes of weights and KV that a step reads, over time, over the read bandwidth just before and\n"
+      "after; the median of steps of 50 ms together. Decoding starts from an empty context. prefill_share: FLOPs of\n"
+      "the linear layers, of attention and of the head on the last row, over time, over the measured peak of the\n"
+      "arithmetic that the format's products use (matrix_arithmetic); of both sides the best round counts.");
   command->callback([options = options, &action] { action = [options] { return bench_run(*options); }; });
 }
 

@@ -185,8 +185,27 @@ class Backend {
   virtual Arithmetic product_arithmetic(const WeightView& weight, int64_t rows) const = 0;
 };
 
-// The best read bandwidth of this machine with these threads, GB/s (10^9), from `seconds` of reading
-// a buffer larger than the caches.
+// The read bandwidth of this machine: all threads read a buffer larger than their caches. Virtual processors that move between the
+// parts of a chip change it by half from second to second, so a rate is held to readings just before and after it.
+class ReadProbe {
+ public:
+  // Takes its buffer, and finds in about `seconds` how far ahead memory is best asked for.
+  ReadProbe(int num_threads, double seconds);
+  ~ReadProbe();
+  ReadProbe(ReadProbe&&) noexcept;
+  ReadProbe& operator=(ReadProbe&&) noexcept;
+
+  // Once through the buffer: GB/s (10^9). 0 if there was no memory for it.
+  double read();
+  double best() const;     // of all readings so far
+  uint64_t bytes() const;  // of the buffer: what so many threads cannot keep in their caches
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// The best of the readings of `seconds`.
 double measure_read_bandwidth(int num_threads, double seconds);
 
 // name: auto | cpu | cuda. Error for one that was not built, with how to build it.

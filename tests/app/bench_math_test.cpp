@@ -58,6 +58,21 @@ TEST(bench_math, a_sliding_window_bounds_what_a_query_sees) {
   EXPECT_DOUBLE_EQ(attention_flops(c, 0, 25), sum);
 }
 
+TEST(bench_math, a_rate_is_held_to_the_limit_around_it) {
+  LimitedRates rates;
+  EXPECT_TRUE(rates.empty());
+  rates.add(45, 50, 50);
+  rates.add(72, 70, 90);  // a faster moment is no better share
+  rates.add(30, 60, 40);  // a slower one, with a disturbance
+  EXPECT_FALSE(rates.empty());
+  EXPECT_DOUBLE_EQ(rates.rates().median, 45);
+  EXPECT_DOUBLE_EQ(rates.limits().max, 80);
+  EXPECT_DOUBLE_EQ(rates.shares().median, 0.9);
+  EXPECT_DOUBLE_EQ(rates.shares().min, 0.6);
+  rates.add(1, 0, 0);  // no limit was measured
+  EXPECT_DOUBLE_EQ(rates.shares().min, 0);
+}
+
 TEST(bench_math, a_share_of_nothing_measured_is_0) {
   EXPECT_EQ(share_of(3, 4), 0.75);
   EXPECT_EQ(share_of(3, 0), 0);

@@ -70,34 +70,73 @@ MatrixPeak measure_cpu_peak(const CpuKernels& kernels, ThreadPool& pool, double 
   return peak;
 }
 
-double measure_read_bandwidth(int num_threads, double seconds) {
-  constexpr size_t kBytes = size_t{256} << 20;
-  auto buffer = allocate_host(kBytes, "the bandwidth probe");
-  if (!buffer) return 0.0;
-  auto* data = reinterpret_cast<uint8_t*>(buffer->data());
-  ThreadPool pool(num_threads, memory_nodes());
-  // Which lead of the prefetch is best differs between processors, so each round takes another one: 0 stands for
-  // the hardware alone.
-  constexpr int64_t kPiece = 1 << 20;
-  constexpr int64_t kAhead[] = {512, 1024, 2048, 8192, 0};
-  place_by_parts(data, kBytes / kPiece, kPiece, pool);
-  pool.parallel_for(kBytes, kPiece,
-                    [&](int64_t begin, int64_t end, int) { std::fill(data + begin, data + end, uint8_t{1}); });
-  std::vector<uint8_t> seen(kBytes / kPiece);
-  const CpuKernels& kernels = cpu_kernels(detect_cpu_features().best());
-  double best = 0.0;
-  size_t round = 0;
-  const auto first = Clock::now();
-  while (round < std::size(kAhead) || seconds_since(first) < seconds) {
-    const int64_t ahead = kAhead[round++ % std::size(kAhead)];
-    const auto start = Clock::now();
-    pool.parallel_for(kBytes, kPiece, [&](int64_t begin, int64_t end, int) {
-      seen[static_cast<size_t>(begin / kPiece)] = kernels.read_lines(data + begin, end - begin, ahead);
-    });
-    best = std::max(best, static_cast<double>(kBytes) / seconds_since(start));
+struct ReadProbe::State {
+  static constexpr int64_t kPiece = 1 << 20;
+  // Which lead is best differs between processors; 0 stands for the hardware alone.
+  static constexpr int64_t kAhead[] = {512, 1024, 2048, 8192, 0};
+
+  explicit State(int num_threads) : pool(num_threads, memory_nodes()) {
+    constexpr int64_t kLeast = 256 * kPiece,
+                      kThread = 16 * kPiece;  // 16 MiB: more than any processor's share of its last cache
+    const int64_t size = std::max(kLeast, pool.num_threads() * kThread);
+    auto taken = allocate_host(static_cast<size_t>(size), "the bandwidth probe");
+    if (!taken) return;
+    buffer = std::move(*taken);
+    bytes = size;
+    auto* data = reinterpret_cast<uint8_t*>(buffer.data());
+    place_by_parts(data, static_cast<size_t>(size / kPiece), kPiece, pool);
+    pool.parallel_for(size, kPiece,
+                      [&](int64_t begin, int64_t end, int) { std::fill(data + begin, data + end, uint8_t{1}); });
+    seen.resize(static_cast<size_t>(size / kPiece));
   }
-  // What was read is used, so that the reads cannot be left out.
-  return std::all_of(seen.begin(), seen.end(), [](uint8_t bits) { return bits <= 1; }) ? best / 1e9 : 0.0;
+
+  double read(int64_t lead) {
+    const auto* data = reinterpret_cast<const uint8_t*>(buffer.data());
+    const auto start = Clock::now();
+    pool.parallel_for(bytes, kPiece, [&](int64_t begin, int64_t end, int) {
+      seen[static_cast<size_t>(begin / kPiece)] = kernels.read_lines(data + begin, end - begin, lead);
+    });
+    const double rate = static_cast<double>(bytes) / seconds_since(start) / 1e9;
+    // What was read is used, so that the reads cannot be left out.
+    if (bytes == 0 || !std::all_of(seen.begin(), seen.end(), [](uint8_t bits) { return bits <= 1; })) return 0.0;
+    best = std::max(best, rate);
+    return rate;
+  }
+
+  ThreadPool pool;
+  Buffer buffer;
+  int64_t bytes = 0;
+  std::vector<uint8_t> seen;
+  const CpuKernels& kernels = cpu_kernels(detect_cpu_features().best());
+  int64_t ahead = 0;
+  double best = 0.0;
+};
+
+ReadProbe::ReadProbe(int num_threads, double seconds) : state_(std::make_unique<State>(num_threads)) {
+  // The leads take turns, and the best median counts: the best round would be that of a good moment.
+  constexpr size_t kLeads = std::size(State::kAhead);
+  std::vector<double> rates[kLeads];
+  const auto start = Clock::now();
+  do {
+    for (size_t i = 0; i < kLeads; ++i) rates[i].push_back(state_->read(State::kAhead[i]));
+  } while (seconds_since(start) < seconds);
+  double best = 0.0;
+  for (size_t i = 0; i < kLeads; ++i) {
+    const auto middle = rates[i].begin() + std::ssize(rates[i]) / 2;
+    std::nth_element(rates[i].begin(), middle, rates[i].end());
+    if (*middle <= best) continue;
+    best = *middle;
+    state_->ahead = State::kAhead[i];
+  }
 }
+ReadProbe::~ReadProbe() = default;
+ReadProbe::ReadProbe(ReadProbe&&) noexcept = default;
+ReadProbe& ReadProbe::operator=(ReadProbe&&) noexcept = default;
+
+double ReadProbe::read() { return state_->read(state_->ahead); }
+double ReadProbe::best() const { return state_->best; }
+uint64_t ReadProbe::bytes() const { return static_cast<uint64_t>(state_->bytes); }
+
+double measure_read_bandwidth(int num_threads, double seconds) { return ReadProbe(num_threads, seconds).best(); }
 
 }  // namespace bise

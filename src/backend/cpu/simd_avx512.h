@@ -16,7 +16,7 @@ namespace simd {
 
 constexpr bool kFewTokenKernels = true;
 constexpr bool kRunsOnly = true;
-constexpr int64_t kCodesAhead = 4096;
+constexpr int64_t kCodesAhead = 6144;
 constexpr bool kNarrowSums = false;
 
 struct F { __m512 v; };
