@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "app/bench_math.h"
 #include "app/commands.h"
 #include "base/json.h"
 
@@ -19,6 +20,13 @@ void add_bench_make_model(CLI::App& bench, Action& action);
 // One line of JSON for stdout.
 inline std::string json_line(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+// The fields NAME_share, NAME_share_min and NAME_share_max: the median of the ratios to limits and their spread.
+inline void add_shares(Json& row, const std::string& name, const Spread& shares) {
+  row[name + "_share"] = shares.median;
+  row[name + "_share_min"] = shares.min;
+  row[name + "_share_max"] = shares.max;
 }
 
 // A column of the table that a person reads: the field of the row, its title, and for numbers how many

@@ -128,11 +128,8 @@ Result<int> bench_load(const LoadOptions& options) {
     row["load_gb_s"] = share_of(static_cast<double>(file_bytes), seconds.median) / 1e9;
     row["disk_gb_s"] = direct ? Json(cold.limits().median) : Json();
     // What the disk has not given in full is no share of its rate.
-    const bool from_disk = is_cold && direct && cached <= kCold;
-    const Spread shares = cold.shares();
-    row["load_share"] = from_disk ? Json(shares.median) : Json();
-    row["load_share_min"] = from_disk ? Json(shares.min) : Json();
-    row["load_share_max"] = from_disk ? Json(shares.max) : Json();
+    if (is_cold && direct && cached <= kCold) add_shares(row, "load", cold.shares());
+    else row["load_share"] = nullptr;
     row["memory_gb_s"] = spread_of(mode.memory).median;
     row["peak_rss_mb"] = peaks || is_cold ? Json(static_cast<double>(mode.peak_bytes) / (1 << 20)) : Json();
     row["weights_mb"] = static_cast<double>(weight_bytes) / (1 << 20);

@@ -197,7 +197,7 @@ class OpsBench {
 
   Result<void> write(const Op& op, const Op& first) {
     Json row = op.row;
-    const Spread spread = spread_of(op.times), shares = op.reads.shares();
+    const Spread spread = spread_of(op.times);
     row["isa"] = backend_->isa();
     row["threads"] = backend_->num_threads();
     row["us_median"] = spread.median * 1e6;
@@ -208,9 +208,7 @@ class OpsBench {
     row["time_ratio"] = spread_of(std::move(ratios)).median;
     row["gb_s"] = op.reads.rates().median;
     row["read_gb_s"] = op.reads.limits().median;
-    row["read_share"] = shares.median;
-    row["read_share_min"] = shares.min;
-    row["read_share_max"] = shares.max;
+    add_shares(row, "read", op.reads.shares());
     if (op.flops > 0) {
       const double peak = peak_of(peak_, op.arithmetic);
       row["tflops"] = share_of(op.flops, spread.median) / 1e12;
@@ -341,9 +339,15 @@ class OpsBench {
     cache.qkv =
         TRY(Matrix::create(*backend_, std::max<int64_t>(rows, kKvBlockSize), (kHeads + 2 * kKvHeads) * kHeadDim));
     cache.out = TRY(Matrix::create(*backend_, rows, kHeads * kHeadDim));
-    std::vector<int32_t>& table = cache.table;  // blocks lie anywhere, as they do after a while
-    for (int32_t i = 0; i < all_blocks; ++i) table.push_back(i);
-    for (size_t i = table.size(); i-- > 1;) std::swap(table[i], table[random_bits(4, 0, i) % (i + 1)]);
+    // A prompt takes its blocks a chunk at a time: runs of them lie anywhere, as they do after a while.
+    constexpr int32_t kRun = 512 / kKvBlockSize;
+    std::vector<int32_t> runs;
+    for (int32_t first = 0; first < all_blocks; first += kRun) runs.push_back(first);
+    for (size_t i = runs.size(); i-- > 1;) std::swap(runs[i], runs[random_bits(4, 0, i) % (i + 1)]);
+    std::vector<int32_t>& table = cache.table;
+    for (int32_t first : runs) {
+      for (int32_t b = first; b < std::min(first + kRun, all_blocks); ++b) table.push_back(b);
+    }
     for (int64_t i = 0; i < sequences * groups; ++i) {
       if (i % sequences == 0) cache.groups.emplace_back();
       cache.groups.back().push_back({static_cast<int32_t>(i % sequences * queries), static_cast<int32_t>(queries),

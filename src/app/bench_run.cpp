@@ -58,23 +58,19 @@ void add_prefill(Json& row, const ModelBench& bench, int64_t tokens, int batch, 
   row["matrix_arithmetic"] = arithmetic_name(bench.arithmetic(tokens * batch));
   row["prefill_share"] = share_of(rounds.tflops, rounds.peak_tflops);
 }
-// Fields of medians, and of the spread of the shares.
-void add_shares(Json& row, const LimitedRates& rates, const std::string& name, const char* limit) {
-  const Spread shares = rates.shares();
+void add_rates(Json& row, const LimitedRates& rates, const std::string& name, const char* limit) {
   row[name + "_gb_s"] = rates.rates().median;
   row[limit] = rates.limits().median;
-  row[name + "_share"] = shares.median;
-  row[name + "_share_min"] = shares.min;
-  row[name + "_share_max"] = shares.max;
+  add_shares(row, name, rates.shares());
 }
 void add_decode(Json& row, int64_t steps, int batch, const Rounds& rounds) {
   row["decode_tokens"] = steps;
   row["batch"] = batch;
   add_spread(row, "decode", rounds.rates(batch));
-  add_shares(row, rounds.reads, "decode", "read_gb_s");
+  add_rates(row, rounds.reads, "decode", "read_gb_s");
   if (rounds.streams.empty()) return;
   row["streamed_gb"] = rounds.streamed_gb;
-  add_shares(row, rounds.streams, "stream", "disk_gb_s");
+  add_rates(row, rounds.streams, "stream", "disk_gb_s");
 }
 
 std::string share_text(const LimitedRates& rates) {

@@ -18,10 +18,13 @@ struct Decoded : WeightStorage {
   std::vector<float> values;  // [rows, columns]
 };
 
-// The bytes of one token's head: of a block, [kv_head] runs of 32 tokens.
+// The bytes of a head of a block: of every eight blocks (or of what is left), [kv_head][block] runs of 32 tokens.
 std::byte* kv_head(void* data, const KvLayerView& kv, int64_t block, int64_t head) {
   const int64_t bytes = 32 * static_cast<int64_t>(kv_token_bytes(kv.dtype, kv.head_dim));
-  return static_cast<std::byte*>(data) + (block * kv.num_kv_heads + head) * bytes;
+  const int64_t begin = block - block % 8, end = begin + 8 < kv.num_blocks ? begin + 8 : kv.num_blocks;
+  int64_t runs = begin * kv.num_kv_heads;  // before it
+  for (int64_t h = 0; h < head; ++h) runs += end - begin;
+  return static_cast<std::byte*>(data) + (runs + block % 8) * bytes;
 }
 
 double activate(double x, Activation act) {

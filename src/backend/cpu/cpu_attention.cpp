@@ -17,13 +17,26 @@ static_assert(kSegment % kKvTokens == 0);
 
 KernelKv kernel_kv(KvDType type) { return static_cast<KernelKv>(type); }
 
-// The cache as attention reads it: block b of head h begins at (b * num_heads + h) * head_bytes.
+// Where the heads of blocks begin (kv_layout.h).
+struct KvPlaces {
+  KvPlaces(KernelKv type, int32_t blocks, int32_t heads, int32_t head_dim)
+      : num_blocks(blocks), num_heads(heads), head_bytes(kv_head_bytes(type, head_dim)) {}
+  int64_t at(int32_t block, int32_t head) const {
+    const int32_t first = block / kKvGroupBlocks * kKvGroupBlocks,
+                  of_group = std::min(kKvGroupBlocks, num_blocks - first);
+    return (int64_t{first} * num_heads + int64_t{head} * of_group + block - first) * head_bytes;
+  }
+  int32_t num_blocks, num_heads;
+  int64_t head_bytes;
+};
+
+// The cache as attention reads it.
 struct Cache {
   const uint8_t* k;
   const uint8_t* v;
   KernelKv type;
-  int32_t num_heads, head_dim;
-  int64_t head_bytes;
+  int32_t head_dim;
+  KvPlaces places;
   const int32_t* block_table;
 };
 
@@ -211,7 +224,7 @@ class BlockAttention {
     }
   }
   int64_t block_at(int32_t t, int32_t kv_head) const {
-    return (int64_t{cache_.block_table[t / kKvTokens]} * cache_.num_heads + kv_head) * cache_.head_bytes;
+    return cache_.places.at(cache_.block_table[t / kKvTokens], kv_head);
   }
   void attend(int32_t query, int32_t count, int32_t first, int32_t end, int32_t block, int32_t num_blocks) {
     AttendBlocks a{};
@@ -341,7 +354,7 @@ void cpu_store_kv(ThreadPool& pool, MatrixView qkv, int32_t num_heads, std::span
                   const KvLayerView& kv) {
   CHECK(kv.block_size == kKvTokens);
   const KernelKv type = kernel_kv(kv.dtype);
-  const int64_t head_bytes = kv_head_bytes(type, kv.head_dim);
+  const KvPlaces places(type, kv.num_blocks, kv.num_kv_heads, kv.head_dim);
   for (int32_t slot : slots) CHECK(slot >= 0 && slot < kv.num_blocks * kv.block_size);
   // By heads: tokens of one block share cache lines.
   auto store = [&](int64_t begin, int64_t end, int) {
@@ -349,7 +362,7 @@ void cpu_store_kv(ThreadPool& pool, MatrixView qkv, int32_t num_heads, std::span
       for (size_t t = 0; t < slots.size(); ++t) {
         const float* k = qkv.row_f32(static_cast<int64_t>(t)) + (num_heads + h) * kv.head_dim;
         const float* v = k + int64_t{kv.num_kv_heads} * kv.head_dim;
-        const int64_t at = (int64_t{slots[t] / kKvTokens} * kv.num_kv_heads + h) * head_bytes;
+        const int64_t at = places.at(slots[t] / kKvTokens, static_cast<int32_t>(h));
         const size_t n = static_cast<size_t>(kv.head_dim);
         store_kv_head(type, true, {k, n}, slots[t] % kKvTokens, static_cast<uint8_t*>(kv.k) + at);
         store_kv_head(type, false, {v, n}, slots[t] % kKvTokens, static_cast<uint8_t*>(kv.v) + at);
@@ -366,8 +379,12 @@ void cpu_attention(const CpuKernels& kernels, ThreadPool& pool, AttentionScratch
   const KvLayerView& kv = args.kv;
   CHECK(kv.block_size == kKvTokens && args.num_heads % kv.num_kv_heads == 0);
   const KernelKv type = kernel_kv(kv.dtype);
-  Cache cache{static_cast<const uint8_t*>(kv.k), static_cast<const uint8_t*>(kv.v), type, kv.num_kv_heads,
-              kv.head_dim, kv_head_bytes(type, kv.head_dim), nullptr};
+  Cache cache{static_cast<const uint8_t*>(kv.k),
+              static_cast<const uint8_t*>(kv.v),
+              type,
+              kv.head_dim,
+              {type, kv.num_blocks, kv.num_kv_heads, kv.head_dim},
+              nullptr};
   const int32_t heads = args.num_heads / kv.num_kv_heads;
   int64_t all_rows = 0;
   for (const SequenceSpan& s : args.sequences) all_rows += s.num_rows;
@@ -409,8 +426,8 @@ void cpu_attention_full(const CpuKernels& kernels, ThreadPool& pool, AttentionSc
     while (static_cast<int32_t>(scratch.block_table.size()) < blocks) {
       scratch.block_table.push_back(static_cast<int32_t>(scratch.block_table.size()));
     }
-    const Cache cache{scratch.keys.data(), scratch.values.data(), kType, 1, head_dim, head_bytes,
-                      scratch.block_table.data()};
+    const Cache cache{scratch.keys.data(),          scratch.values.data(),     kType, head_dim,
+                      {kType, blocks, 1, head_dim}, scratch.block_table.data()};
     const int32_t rows = rows_of_item(size, 1, 1, pool.num_threads());
     // A head at a time, so that its keys and values, which every row reads, stay in the caches.
     for (int32_t h = 0; h < num_heads; ++h) {
