@@ -11,14 +11,15 @@ Spread spread_of(std::vector<double> values) {
   return {values.front(), n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2, values.back()};
 }
 
+Spread ratios_of(const std::vector<double>& parts, const std::vector<double>& wholes) {
+  std::vector<double> ratios;
+  for (size_t i = 0; i < parts.size(); ++i) ratios.push_back(share_of(parts[i], wholes[i]));
+  return spread_of(std::move(ratios));
+}
+
 void LimitedRates::add(double rate, double limit_before, double limit_after) {
   rates_.push_back(rate);
   limits_.push_back((limit_before + limit_after) / 2);
-}
-Spread LimitedRates::shares() const {
-  std::vector<double> shares;
-  for (size_t i = 0; i < rates_.size(); ++i) shares.push_back(share_of(rates_[i], limits_[i]));
-  return spread_of(std::move(shares));
 }
 
 double linear_flops_per_token(const ModelConfig& c) {

@@ -13,6 +13,8 @@ struct Spread {
 };
 // Zeros when there are no values. Of an even count the median is the mean of the middle two.
 Spread spread_of(std::vector<double> values);
+// Of parts[i] / wholes[i], which were measured next to each other.
+Spread ratios_of(const std::vector<double>& parts, const std::vector<double>& wholes);
 
 // Rates, each with its limit as it was just before and after: memory and disks that others share, and virtual processors that
 // move, change by half within seconds, so only neighbours compare.
@@ -21,7 +23,7 @@ class LimitedRates {
   void add(double rate, double limit_before, double limit_after);
   Spread rates() const { return spread_of(rates_); }
   Spread limits() const { return spread_of(limits_); }
-  Spread shares() const;  // of each rate in the mean of its two limits
+  Spread shares() const { return ratios_of(rates_, limits_); }  // of each rate in the mean of its two limits
   bool empty() const { return rates_.empty(); }
 
  private:

@@ -203,9 +203,7 @@ class OpsBench {
     row["us_median"] = spread.median * 1e6;
     row["us_min"] = spread.min * 1e6;
     row["us_max"] = spread.max * 1e6;
-    std::vector<double> ratios;
-    for (size_t i = 0; i < op.turns.size(); ++i) ratios.push_back(op.turns[i] / first.turns[i]);
-    row["time_ratio"] = spread_of(std::move(ratios)).median;
+    row["time_ratio"] = ratios_of(op.turns, first.turns).median;
     row["gb_s"] = op.reads.rates().median;
     row["read_gb_s"] = op.reads.limits().median;
     add_shares(row, "read", op.reads.shares());

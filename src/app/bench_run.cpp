@@ -240,14 +240,12 @@ Result<int> bench_batch(BenchOptions options) {
   columns.push_back({"time_ratio", "t(b)/t(1)", 3});
   RowWriter writer(columns, options.json);
   const size_t one = static_cast<size_t>(std::find(batches.begin(), batches.end(), 1) - batches.begin());
-  const double alone = spread_of(rounds[one].seconds).median;
   for (size_t i = told ? 0 : 1; i < rounds.size(); ++i) {
     Json row = bench.row();
     row["context"] = options.context;
     add_decode(row, options.decode, batches[i], rounds[i]);
-    const double step = spread_of(rounds[i].seconds).median;
-    row["step_ms"] = step * 1e3;
-    row["time_ratio"] = step / alone;
+    row["step_ms"] = spread_of(rounds[i].seconds).median * 1e3;
+    row["time_ratio"] = ratios_of(rounds[i].seconds, rounds[one].seconds).median;
     TRY(writer.write(row));
   }
   return kExitDone;
