@@ -39,6 +39,8 @@ ONLY_FROM = {
     r"(jpeglib|png|gif_lib|webp/.*)(\.h)?": r"model/.*\.cpp",
     r"backend/cpu/.*\.inl": r"backend/cpu/isa_.*\.cpp",
     r"backend/cpu/simd_.*\.h": r"backend/cpu/(isa_.*\.cpp|.*\.inl|simd_.*\.h)",
+    r"cuda_runtime\.h": r"backend/cuda/device_cuda\.cu",
+    r"backend/cuda/.*\.cuh": r"backend/cuda/.*\.cuh?",
     r".*intrin\.h": r"backend/cpu/(isa_.*\.cpp|.*\.inl|simd_.*\.h)|app/machine\.cpp|backend/cpu/cpu_features\.cpp",
     # cpu_memory: huge pages for weights; cpu_features: asks the system for tile registers
     r"(sys/mman|sys/stat|fcntl|unistd|sched|pthread)\.h":
@@ -94,7 +96,7 @@ def check(root):
     """Prints the faults; returns how many, and how many files were read."""
     faults = files = 0
     for file in sorted((root / "src").rglob("*")):
-        if file.suffix not in (".h", ".cpp", ".inl"):
+        if file.suffix not in (".h", ".cpp", ".inl", ".cu", ".cuh"):
             continue
         files += 1
         path = file.relative_to(root / "src").as_posix()

@@ -7,10 +7,10 @@ cd "$(dirname "$0")/.."
 check=false
 [[ ${1:-} == --check ]] && check=true && shift
 since=$(git rev-parse --verify --quiet "${1:-HEAD}^{commit}") || { echo "format.sh: no commit '${1:-HEAD}'" >&2; exit 2; }
-changed() { git diff -U0 --no-color "$since" -- '*.h' '*.cpp' '*.inl'; }
+changed() { git diff -U0 --no-color "$since" -- '*.h' '*.cpp' '*.inl' '*.cu' '*.cuh'; }
 if $check; then
-  difference=$(changed | clang-format-diff-14 -p1 -regex '.*\.(h|cpp|inl)')
+  difference=$(changed | clang-format-diff-14 -p1 -regex '.*\.(h|cpp|inl|cuh?)')
   [[ -z $difference ]] || { echo "$difference"; exit 1; }
 else
-  changed | clang-format-diff-14 -p1 -regex '.*\.(h|cpp|inl)' -i
+  changed | clang-format-diff-14 -p1 -regex '.*\.(h|cpp|inl|cuh?)' -i
 fi

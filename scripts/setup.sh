@@ -3,6 +3,7 @@
 # nothing when all is there. Needs root or sudo only when something is missing.
 #
 #   setup.sh            what the build and the suite need
+#   setup.sh --cuda     also the CUDA compiler and runtime, from PyPI, into build/nvcc; nothing where nvcc is installed
 #   setup.sh --clients  also the client packages that tests run against the server (PyPI, npm), into build/clients
 #   setup.sh --all-clients  also those of the longer target clients_long: lm_eval, and mistral-vibe where there is a
 #                           Python of 3.12 or newer
@@ -14,7 +15,7 @@ packages=(
   nlohmann-json3-dev libcli11-dev libspdlog-dev libedit-dev liburing-dev             # the program
   libjpeg62-turbo-dev libpng-dev libwebp-dev libgif-dev libsimdjson-dev              # pictures, tokenizer files
   libboost-dev libssl-dev prometheus-cpp-dev libcurl4-openssl-dev                    # the server
-  libgtest-dev libbenchmark-dev libsimde-dev                                         # tests and benchmarks
+  libgtest-dev libbenchmark-dev libsimde-dev libboost-context-dev                    # tests and benchmarks
   git curl openssl python3 python3-pip python3-venv ca-certificates                  # scripts, SmolLM2
 )
 
@@ -64,6 +65,23 @@ install_tool() {
   fi
   echo "$wanted" >"$folder/installed"
 }
+# What -DBISE_CUDA=ON compiles with (python/cuda).
+install_cuda() {
+  local folder=build/nvcc log=build/nvcc.log wanted
+  command -v nvcc >/dev/null || [[ -x /usr/local/cuda/bin/nvcc ]] && return 0
+  wanted=$(sha256sum <python/cuda/requirements.txt)
+  [[ -f $folder/installed && $(<"$folder/installed") == "$wanted" ]] && return 0
+  echo "setup: installing the CUDA compiler of python/cuda into $folder"
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  if ! python3 -m pip install -q --no-deps --no-compile --disable-pip-version-check --target "$folder" -r python/cuda/requirements.txt >"$log" 2>&1; then
+    tail -n 5 "$log" >&2
+    echo "setup: NOTE: the CUDA compiler cannot be had from PyPI; the backend for NVIDIA GPUs is not compiled" >&2
+    return 1
+  fi
+  chmod +x "$folder"/nvidia/cu13/bin/* "$folder"/nvidia/cu13/nvvm/bin/*
+  echo "$wanted" >"$folder/installed"
+}
 newest_python() {
   local found
   for found in python3.15 python3.14 python3.13 python3.12 python3; do
@@ -88,11 +106,16 @@ missing=()
 for package in "${packages[@]}"; do
   grep -qx "$package installed" <<<"$installed" || missing+=("$package")
 done
-clients() {
-  [[ ${1:-} == --clients || ${1:-} == --all-clients ]] || return 0
-  install_clients || true
-  [[ $1 == --all-clients ]] || return 0
-  install_all_clients
+extras() {
+  local option
+  for option in "$@"; do
+    case $option in
+      --cuda) install_cuda || true ;;
+      --clients) install_clients || true ;;
+      --all-clients) install_clients || true; install_all_clients ;;
+      *) echo "setup: unknown option $option (see the top of scripts/setup.sh)" >&2; exit 2 ;;
+    esac
+  done
 }
 rust=()
 if ! has_cargo; then
@@ -103,7 +126,7 @@ if ! has_cargo; then
   fi
 fi
 if [[ ${#missing[@]} -eq 0 && ${#rust[@]} -eq 0 ]]; then
-  clients "$@"
+  extras "$@"
   exit 0
 fi
 
@@ -132,4 +155,4 @@ if [[ ${#rust[@]} -ne 0 ]]; then
     echo "setup: NOTE: no cargo 1.87 or newer can be had from apt: structured output will not be in the build"
 fi
 echo "setup: done"
-clients "$@"
+extras "$@"

@@ -24,7 +24,7 @@ give_up() {
 }
 step() { echo "== $1"; }
 
-scripts/setup.sh --clients || give_up "scripts/setup.sh"
+scripts/setup.sh --clients --cuda || give_up "scripts/setup.sh"
 scripts/demo.sh --fetch-only || echo "NOTE: SmolLM2 could not be fetched; the tests that need it are skipped"
 
 # quietly LOG COMMAND…: the output only when it fails.
@@ -90,8 +90,26 @@ fuzz() {
   failed=$((failed + bad))
 }
 
+cuda() {
+  if [[ ! -x build/nvcc/nvidia/cu13/bin/nvcc && ! -x /usr/local/cuda/bin/nvcc ]] && ! command -v nvcc >/dev/null; then
+    echo "NOTE: no CUDA compiler is here: the backend for NVIDIA GPUs is not compiled"
+    skipped=$((skipped + 1))
+    return
+  fi
+  build cuda
+  passed=$((passed + 1))
+  [[ -e /dev/nvidia0 ]] || return
+  step "cuda: on this machine's GPU"
+  local program
+  for program in "test_backend --gtest_filter=*cuda*" "test_model --gtest_filter=*on_a_gpu*"; do
+    # shellcheck disable=SC2086
+    if quietly build/cuda-tests.log build/cuda/tests/$program; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+  done
+}
+
 build dev
 suite dev
+cuda
 build asan
 suite asan
 fuzz

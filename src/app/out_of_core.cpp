@@ -8,13 +8,17 @@
 
 namespace bise {
 
-MemoryRequest memory_request(const CommonOptions& options, KvDType kv_dtype) {
+MemoryRequest memory_request(const CommonOptions& options, KvDType kv_dtype, const Backend& backend) {
   constexpr uint64_t kKeptFree = uint64_t{256} << 20;
   MemoryRequest request;
-  request.held_bytes = held_memory();
+  const std::optional<DeviceMemory> device = backend.device_memory();
+  request.held_bytes = device ? 0 : held_memory();
   request.is_firm = options.memory > 0;
   request.ceiling = options.memory;
-  if (!request.is_firm) {
+  if (device && !request.is_firm) {  // the context is cut to it, too: it has no disk to fall back on
+    request.is_firm = true;
+    request.ceiling = device->free_bytes - device->free_bytes / 20;
+  } else if (!request.is_firm) {
     const uint64_t available = available_memory();
     const uint64_t kept = std::max(available / 20, kKeptFree);
     // Where the system does not tell, there is no ceiling.

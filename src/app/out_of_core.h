@@ -11,7 +11,7 @@
 namespace bise {
 
 // --memory, else what the machine has left: a share is kept for others.
-MemoryRequest memory_request(const CommonOptions& options, KvDType kv_dtype);
+MemoryRequest memory_request(const CommonOptions& options, KvDType kv_dtype, const Backend& backend);
 
 // What a step is expected to take while weights stream from the disk. All zero: nothing streams.
 struct StreamForecast {

@@ -34,7 +34,7 @@ Result<std::unique_ptr<Model>> load_model(Session& session, const CommonOptions&
   ProgressBar bar("loading");
   ModelLoadOptions load;
   load.config = config_options(options);
-  load.weights.memory = memory_request(options, kv_dtype(options));
+  load.weights.memory = memory_request(options, kv_dtype(options), *session.backend);
   load.weights.memory.num_threads = session.backend->num_threads();
   load.weights.on_plan = [&](const MemoryPlan& plan, Bytes first) {
     session.forecast = announce(*session.checkpoint, plan, first);
@@ -55,7 +55,7 @@ Result<std::unique_ptr<Model>> load_model(Session& session, const CommonOptions&
 
 }  // namespace
 
-Result<std::unique_ptr<Backend>> open_backend(const CommonOptions& options) {
+Result<std::unique_ptr<Backend>> open_backend(const CommonOptions& options, const Log& log) {
   BackendOptions wanted;
   wanted.num_threads = options.threads;
   wanted.isa = options.isa;
@@ -63,7 +63,7 @@ Result<std::unique_ptr<Backend>> open_backend(const CommonOptions& options) {
   wanted.fp8_static_activations = options.fp8_static_activations;
   wanted.row_invariant = options.deterministic;
   if (options.numa == "auto") wanted.nodes = memory_nodes();
-  return create_backend(options.backend, wanted);
+  return create_backend(options.backend, wanted, log);
 }
 
 EngineOptions engine_options(const Session& session, const CommonOptions& options) {
@@ -112,7 +112,7 @@ Result<std::unique_ptr<Session>> open_session(const std::string& model,
     session->generation_config = TRY(read_file(generation_config, kMaxConfigBytes));
   }
   session->processing = image_processing(common, session->checkpoint->layout());
-  session->backend = TRY(open_backend(common));
+  session->backend = TRY(open_backend(common, log));
   log.info("backend: " + session->backend->description());
   session->model = TRY(load_model(*session, common));
   if (options.makes_engine) session->engine = TRY(Engine::create(*session->model, engine_options(*session, common)));

@@ -40,7 +40,7 @@ struct SessionOptions {
 };
 
 // The backend and the engine that the options ask for.
-Result<std::unique_ptr<Backend>> open_backend(const CommonOptions& options);
+Result<std::unique_ptr<Backend>> open_backend(const CommonOptions& options, const Log& log = Log());
 EngineOptions engine_options(const CommonOptions& options);
 // With the context that the session's memory has room for.
 EngineOptions engine_options(const Session& session, const CommonOptions& options);

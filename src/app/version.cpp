@@ -9,6 +9,7 @@
 #include "app/commands.h"
 #include "app/terminal.h"
 #include "backend/cpu/cpu_features.h"
+#include "backend/create_cuda_backend.h"
 #include "base/json.h"
 
 namespace bise {
@@ -44,8 +45,9 @@ BuildInfo build_info() {
   std::vector<std::string> isa_levels;
   for (IsaLevel level : built_isa_levels()) isa_levels.push_back(isa_name(level));
   // The kernel tables of cmake/cpu_isa.cmake; which of them this CPU can run is doctor's to say.
-  return {BISE_VERSION, BISE_COMMIT, BISE_COMPILER, BISE_BUILD_TYPE, isa_levels,
-          {"cpu"}};
+  std::vector<std::string> backends = {"cpu"};
+  if (is_built_with_cuda()) backends.push_back("cuda");
+  return {BISE_VERSION, BISE_COMMIT, BISE_COMPILER, BISE_BUILD_TYPE, isa_levels, backends};
 }
 
 void add_version_command(CLI::App& app, Action& action) {

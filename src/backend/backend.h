@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -21,6 +22,7 @@
 #include "backend/weight.h"
 #include "backend/weight_plan.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "base/memory_nodes.h"
 
 namespace bise {
@@ -120,6 +122,8 @@ class Backend {
   virtual Precision precision() const = 0;
   virtual uint32_t activation_bytes() const = 0;  // per element of a MatrixView
 
+  // Where weights, the KV cache and activations live, when that is not the host's memory.
+  virtual std::optional<DeviceMemory> device_memory() const { return std::nullopt; }
   // What pack_weight() of these parts would take.
   virtual WeightCost weight_cost(std::span<const WeightView> parts) const = 0;
   // Says which weights pack_weight() will be asked for, in which order, and where they are to live.
@@ -208,8 +212,9 @@ class ReadProbe {
 // The best of the readings of `seconds`.
 double measure_read_bandwidth(int num_threads, double seconds);
 
-// name: auto | cpu | cuda. Error for one that was not built, with how to build it.
-Result<std::unique_ptr<Backend>> create_backend(const std::string& name,
-                                                const BackendOptions& options);
+// name: auto (a GPU where the program is built for one and there is one; `log` says why not) | cpu | cuda. Error for one
+// that was not built, with how to build it.
+Result<std::unique_ptr<Backend>> create_backend(const std::string& name, const BackendOptions& options,
+                                                const Log& log = Log());
 
 }  // namespace bise

@@ -38,6 +38,11 @@ class Buffer {
   Release release_ = nullptr;
 };
 
+// Memory of a device beside the host.
+struct DeviceMemory {
+  uint64_t free_bytes = 0, total_bytes = 0;
+};
+
 // Activations [rows, columns] in the backend's activation type (float32 on the CPU), row-major and
 // dense. Looks, owns nothing.
 struct MatrixView {

@@ -5,22 +5,26 @@
 
 #include <cmath>
 #include <cstring>
-#include <map>
-#include <sstream>
 
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/cpu_features.h"
 #include "support/emulated_amx.h"
 #include "support/emulated_avx512.h"
 #include "support/op_cases.h"
+#include "support/op_checks.h"
 #include "support/reference_backend.h"
 
 namespace bise {
 namespace {
 
+using test::cases_for;
+using test::differences;
+using test::every_op;
 using test::Op;
+using test::OpAt;
 using test::OpCase;
 using test::OpRun;
+using test::same_bits;
 
 constexpr uint64_t kSeed = 20260101;
 constexpr char kEmulated[] = "avx512 (emulated)";
@@ -44,56 +48,10 @@ std::vector<std::string> instruction_sets() {
   return names;
 }
 
-bool same_bits(std::span<const float> a, std::span<const float> b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
-}
-
-// The output elements that are outside their bounds, for the message of a failure.
-std::string differences(std::span<const float> got, std::span<const float> want, std::span<const double> bounds) {
-  std::ostringstream text;
-  int wrong = 0;
-  for (size_t i = 0; i < want.size(); ++i) {
-    const double error = std::fabs(double{got[i]} - want[i]);
-    if (error <= bounds[i] || (std::isnan(got[i]) && std::isnan(want[i]))) continue;
-    if (++wrong <= 3) {
-      text << "element " << i << ": " << got[i] << ", not " << want[i] << " +- " << bounds[i] << "; ";
-    }
-  }
-  return wrong == 0 ? "" : std::to_string(wrong) + " of " + std::to_string(want.size()) + " wrong: " + text.str();
-}
-
 std::vector<std::unique_ptr<Backend>> every_backend(Precision precision) {
   std::vector<std::unique_ptr<Backend>> backends;
   for (const std::string& isa : instruction_sets()) backends.push_back(make_backend(isa, precision));
   return backends;
-}
-
-// The table of cases. Sanitizers look at memory, not at numbers: of the ops with many cases they see a third, with the other
-// precision another third.
-std::vector<OpCase> cases_for(Precision precision) {
-  std::vector<OpCase> all = test::op_cases(), some;
-  if (BISE_TEST_SHARE == 1) return all;
-  std::map<Op, size_t> count, turn;
-  for (const OpCase& c : all) ++count[c.op];
-  for (OpCase& c : all) {
-    if (count[c.op] < 30 || turn[c.op]++ % 3 == static_cast<size_t>(precision)) some.push_back(std::move(c));
-  }
-  return some;
-}
-
-struct OpAt {
-  Op op;
-  Precision precision;
-};
-void PrintTo(const OpAt& p, std::ostream* out) {
-  *out << test::op_name(p.op) << (p.precision == Precision::fast ? "_fast" : "_reference");
-}
-std::vector<OpAt> every_op() {
-  std::vector<OpAt> all;
-  for (int op = 0; op <= static_cast<int>(Op::unfold_patches); ++op) {
-    for (Precision precision : {Precision::fast, Precision::reference}) all.push_back({static_cast<Op>(op), precision});
-  }
-  return all;
 }
 
 class ops : public testing::TestWithParam<OpAt> {};
@@ -155,15 +113,10 @@ TEST(ops_products, of_quantized_inputs_are_exact_but_for_rounding) {
   }
 }
 
-bool is_row_wise(Op op) {
-  return op == Op::matmul || op == Op::embed || op == Op::rms_norm || op == Op::rope || op == Op::activation ||
-         op == Op::gated_activation || op == Op::add_bias;
-}
-
 TEST(ops_batches, a_row_alone_has_the_bits_of_the_row_in_a_batch) {
   for (Precision precision : {Precision::fast, Precision::reference}) {
     for (const OpCase& table_case : cases_for(precision)) {
-      if (!is_row_wise(table_case.op)) continue;
+      if (!test::is_row_wise(table_case.op)) continue;
       if (table_case.columns > 2000 && table_case.op != Op::matmul) continue;
       OpCase c = table_case;
       c.tokens = 33;

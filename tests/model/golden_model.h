@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/cpu/cpu_backend.h"
 #include "io/checkpoint.h"
 #include "model/model.h"
 
@@ -23,8 +24,10 @@ inline std::string checkpoint_path(const std::string& variant, const std::string
   return std::string(BISE_GOLDEN_DIR) + "/model/ckpt/" + variant + "/" + layout;
 }
 
+using MakeBackend = Result<std::unique_ptr<Backend>> (*)(const BackendOptions&);
+
 inline GoldenModel open_golden(const std::string& path, const BackendOptions& options,
-                               const ModelLoadOptions& load = {}) {
+                               const ModelLoadOptions& load = {}, MakeBackend make_backend = create_cpu_backend) {
   GoldenModel m;
   auto checkpoint = Checkpoint::open(path, {}, Log());
   if (!checkpoint) {
@@ -32,7 +35,7 @@ inline GoldenModel open_golden(const std::string& path, const BackendOptions& op
     return m;
   }
   m.checkpoint = std::make_unique<Checkpoint>(std::move(*checkpoint));
-  auto backend = create_backend("cpu", options);
+  auto backend = make_backend(options);
   if (!backend) {
     ADD_FAILURE() << backend.error().message();
     return m;
@@ -83,8 +86,10 @@ class GoldenSequence {
     EXPECT_TRUE(done.has_value());
     length_ += static_cast<int32_t>(ids.size());
     std::vector<std::vector<float>> out;
+    const std::span<float> on_host = m_.backend->on_host(logits).value();
     for (int64_t r = 0; r < rows; ++r) {
-      out.emplace_back(logits.row_f32(r), logits.row_f32(r) + vocabulary);
+      const float* row = on_host.data() + r * vocabulary;
+      out.emplace_back(row, row + vocabulary);
     }
     return out;
   }

@@ -87,6 +87,12 @@ class GuardedMatrix {
   std::span<float> values() { return std::span(memory_).subspan(kGuard, memory_.size() - 2 * kGuard); }
   std::span<const float> values() const { return std::span(memory_).subspan(kGuard, memory_.size() - 2 * kGuard); }
   bool guards_hold() const;
+  // All of it, guard words too, in memory of a backend; and back from there.
+  Buffer copy_to(Backend& backend) const;
+  void copy_from(Backend& backend, const Buffer& buffer);
+  MatrixView view_in(const Buffer& buffer) const {
+    return {static_cast<float*>(buffer.data()) + kGuard, rows_, columns_};
+  }
 
  private:
   static constexpr size_t kGuard = 64;
@@ -136,7 +142,8 @@ class OpRun {
   std::vector<float> row_scale_;
   std::vector<float> initial_;     // of the output of an op that reads it
   std::vector<int32_t> rows_;      // ids, rows
-  std::vector<std::byte> keys_, values_;
+  Buffer key_memory_, value_memory_;
+  std::vector<std::byte> keys_, values_;  // what stands there
   KvLayerView kv_;
   std::vector<std::vector<int32_t>> block_tables_;
   std::vector<SequenceSpan> spans_;

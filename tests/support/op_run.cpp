@@ -43,6 +43,35 @@ bool GuardedMatrix::guards_hold() const {
   return true;
 }
 
+Buffer GuardedMatrix::copy_to(Backend& backend) const {
+  Buffer buffer = backend.allocate(memory_.size() * sizeof(float), "a guarded matrix").value();
+  CHECK(backend.write(memory_, {buffer.data(), 1, static_cast<int64_t>(memory_.size())}).has_value());
+  return buffer;
+}
+void GuardedMatrix::copy_from(Backend& backend, const Buffer& buffer) {
+  const std::span<float> there = backend.on_host({buffer.data(), 1, static_cast<int64_t>(memory_.size())}).value();
+  memory_.assign(there.begin(), there.end());
+}
+
+namespace {
+
+// Bytes of a backend, as many as a whole number of float32.
+Buffer filled(Backend& backend, size_t bytes, uint32_t bits) {
+  Buffer buffer = backend.allocate(bytes, "a cache").value();
+  CHECK(bytes % sizeof(float) == 0);
+  const std::vector<float> values(bytes / sizeof(float), std::bit_cast<float>(bits));
+  CHECK(backend.write(values, {buffer.data(), 1, static_cast<int64_t>(values.size())}).has_value());
+  return buffer;
+}
+std::vector<std::byte> bytes_in(Backend& backend, const Buffer& buffer) {
+  const std::span<float> there =
+      backend.on_host({buffer.data(), 1, static_cast<int64_t>(buffer.bytes() / sizeof(float))}).value();
+  const auto bytes = std::as_bytes(there);
+  return {bytes.begin(), bytes.end()};
+}
+
+}  // namespace
+
 std::vector<float> quantized_and_back(std::span<const float> x) {
   std::vector<float> out(x.size());
   for (size_t b = 0; b + 32 <= x.size(); b += 32) {
@@ -169,9 +198,9 @@ void OpRun::make_attention(uint64_t seed) {
   }
   const size_t bytes = static_cast<size_t>(num_blocks) * kBlockSize * static_cast<size_t>(c.num_kv_heads) *
                        kv_token_bytes(c.kv, c.head_dim);
-  keys_.assign(bytes, std::byte{0xFF});  // NaN where nothing was stored
-  values_.assign(bytes, std::byte{0xFF});
-  kv_ = {keys_.data(), values_.data(), c.kv, num_blocks, kBlockSize, c.num_kv_heads, c.head_dim};
+  key_memory_ = filled(backend_, bytes, 0xFFFFFFFFu);  // NaN where nothing was stored
+  value_memory_ = filled(backend_, bytes, 0xFFFFFFFFu);
+  kv_ = {key_memory_.data(), value_memory_.data(), c.kv, num_blocks, kBlockSize, c.num_kv_heads, c.head_dim};
   row = 0;
   for (const SequenceCase& s : c.sequences) {
     std::vector<int32_t> table;
@@ -185,18 +214,23 @@ void OpRun::make_attention(uint64_t seed) {
       fill(all.view().row_f32(t), s.id, t);
       slots.push_back(table[static_cast<size_t>(t / kBlockSize)] * kBlockSize + t % kBlockSize);
     }
-    backend_.store_kv(all.view(), c.num_heads, slots, kv_);
+    const Buffer there = all.copy_to(backend_);
+    backend_.store_kv(all.view_in(there), c.num_heads, slots, kv_);
+    CHECK(backend_.synchronize().has_value());
     block_tables_.push_back(std::move(table));
     spans_.push_back({static_cast<int32_t>(row), s.num_rows, s.num_tokens, nullptr});
     row += s.num_rows;
   }
   for (size_t i = 0; i < spans_.size(); ++i) spans_[i].block_table = block_tables_[i].data();
+  keys_ = bytes_in(backend_, key_memory_);
+  values_ = bytes_in(backend_, value_memory_);
 }
 
 void OpRun::run() {
   const OpCase& c = case_;
-  MatrixView x = x_.view(), out = out_.view();
   std::copy(initial_.begin(), initial_.end(), out_.values().begin());
+  const Buffer x_there = x_.copy_to(backend_), out_there = out_.copy_to(backend_);
+  const MatrixView x = x_.view_in(x_there), out = out_.view_in(out_there);
   const float scale = c.head_dim == 0 ? 0.0f : 1.0f / std::sqrt(static_cast<float>(c.head_dim));
   switch (c.op) {
     case Op::matmul: backend_.matmul(weight_, x, out, c.accumulate); break;
@@ -221,6 +255,8 @@ void OpRun::run() {
       break;
   }
   CHECK(backend_.synchronize().has_value());
+  x_.copy_from(backend_, x_there);
+  out_.copy_from(backend_, out_there);
 }
 
 bool OpRun::guards_hold() const {

@@ -17,19 +17,6 @@ static_assert(kSegment % kKvTokens == 0);
 
 KernelKv kernel_kv(KvDType type) { return static_cast<KernelKv>(type); }
 
-// Where the heads of blocks begin (kv_layout.h).
-struct KvPlaces {
-  KvPlaces(KernelKv type, int32_t blocks, int32_t heads, int32_t head_dim)
-      : num_blocks(blocks), num_heads(heads), head_bytes(kv_head_bytes(type, head_dim)) {}
-  int64_t at(int32_t block, int32_t head) const {
-    const int32_t first = block / kKvGroupBlocks * kKvGroupBlocks,
-                  of_group = std::min(kKvGroupBlocks, num_blocks - first);
-    return (int64_t{first} * num_heads + int64_t{head} * of_group + block - first) * head_bytes;
-  }
-  int32_t num_blocks, num_heads;
-  int64_t head_bytes;
-};
-
 // The cache as attention reads it.
 struct Cache {
   const uint8_t* k;

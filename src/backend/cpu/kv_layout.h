@@ -75,4 +75,17 @@ constexpr int32_t kKvGroup = 32;   // elements of a head that share a factor of 
   return 2 * (int64_t{32} * (k / 4) + 2 * r + k % 2) + k / 2 % 2;
 }
 
+// Where the heads of blocks begin.
+struct KvPlaces {
+  [[gnu::always_inline]] constexpr KvPlaces(KernelKv type, int32_t blocks, int32_t heads, int32_t head_dim)
+      : num_blocks(blocks), num_heads(heads), head_bytes(kv_head_bytes(type, head_dim)) {}
+  [[gnu::always_inline]] constexpr int64_t at(int32_t block, int32_t head) const {
+    const int32_t first = block / kKvGroupBlocks * kKvGroupBlocks, left = num_blocks - first,
+                  of_group = left < kKvGroupBlocks ? left : kKvGroupBlocks;
+    return (int64_t{first} * num_heads + int64_t{head} * of_group + block - first) * head_bytes;
+  }
+  int32_t num_blocks, num_heads;
+  int64_t head_bytes;
+};
+
 }  // namespace bise

@@ -3,77 +3,13 @@
 #include <cstring>
 
 #include "backend/cpu/cpu_features.h"
+#include "backend/cpu/tile_decode.h"
 #include "base/float_types.h"
 #include "tensor/decoders.h"
 #include "tensor/group_codes.h"
 #include "tensor/weight_format.h"
 
 namespace bise {
-namespace {
-
-// The code of column `j` of a block.
-int code_at(IntCodes codes, const uint8_t* block, int lane, int j) {
-  const int q = j / 4, at = 4 * lane + j % 4;
-  const uint8_t* low = block + high_bytes(codes);
-  switch (low_bits(codes)) {
-    case 8: return static_cast<int8_t>(low[64 * q + at]);
-    case 2: {
-      const int code = (low[64 * (q % 2) + at] >> (2 * (q / 2))) & 3;
-      return codes == IntCodes::u3 ? code | ((block[at] >> q) & 1) << 2 : code;
-    }
-    default: break;
-  }
-  const int code = (low[64 * (q % 4) + at] >> (4 * (q / 4))) & 15;
-  if (codes == IntCodes::u5) return code | ((block[at] >> q) & 1) << 4;
-  if (codes == IntCodes::u6) return code | ((block[64 * (q / 4) + at] >> (2 * (q % 4))) & 3) << 4;
-  return code;
-}
-
-float scale_at(TileScale type, const uint8_t* scales, int lane) {
-  switch (type) {
-    case TileScale::f16: return f16_to_f32(load_le<uint16_t>(scales + 2 * lane));
-    case TileScale::bf16: return bf16_to_f32(load_le<uint16_t>(scales + 2 * lane));
-    case TileScale::f32: return load_le<float>(scales + 4 * lane);
-    case TileScale::e8m0: return e8m0_to_f32(scales[lane]);
-    case TileScale::none: break;
-  }
-  return 1.0f;
-}
-
-// The weights of one block by the decoders' own float steps.
-void unpack_block(const IntTile& t, const uint8_t* tile, int lane, int64_t block, RowFactor factor, float* out) {
-  const uint8_t* header = tile + header_start(t, block);
-  const uint8_t* p = tile + block_start(t, block);
-  const uint8_t* codes = p + block_scale_bytes(t.block_scales);
-  const float d = scale_at(t.scale, header, lane);
-  const uint8_t* minima = header + kTileRows * scale_bytes(t.scale);
-  const float m = t.minimum == Minimum::value ? scale_at(t.scale, minima, lane) : 0.0f;
-  const int zero = t.offset + (t.minimum == Minimum::zero_point ? minima[lane] : 0);
-  for (int j = 0; j < kBlock; ++j) {
-    const int stored = code_at(t.codes, codes, lane, j);
-    const uint8_t half = p[kTileRows * (j / 16) + lane];
-    const int meant = t.codes == IntCodes::iq4 ? kIq4Values[stored] : t.codes == IntCodes::e2m1 ? kE2m1Codes[stored] : stored;
-    const float code = static_cast<float>(meant - zero);
-    switch (t.block_scales) {
-      case BlockScales::none:
-        out[j] = t.codes == IntCodes::e2m1 ? 0.5f * code * d : t.minimum == Minimum::value ? code * d + m : code * d;
-        break;
-      case BlockScales::u8_min:
-        out[j] = d * static_cast<float>(p[lane]) * code - m * static_cast<float>(p[kTileRows + lane]);
-        break;
-      case BlockScales::i8: out[j] = d * static_cast<float>(static_cast<int8_t>(p[lane])) * code; break;
-      case BlockScales::i8_halves: out[j] = d * static_cast<float>(static_cast<int8_t>(half)) * code; break;
-      case BlockScales::u4_halves:
-        out[j] = d * static_cast<float>(half & 15) * code - m * static_cast<float>(half >> 4);
-        break;
-      case BlockScales::e4m3_halves:
-        out[j] = 0.5f * code * (e4m3_to_f32(half) * (factor.times * 0x1p-8f) / factor.over);
-        break;
-    }
-  }
-}
-
-}  // namespace
 
 uint64_t TileFormat::tile_bytes(int64_t columns) const {
   return static_cast<uint64_t>(integer ? bise::tile_bytes(ints, columns) : bise::tile_bytes(floats, columns));
@@ -314,28 +250,13 @@ void pack_rows_with(PackRows pack, std::span<const PlacedRow> rows, const TileFo
 void unpack_lane(const TileFormat& format, const uint8_t* tile, int lane, RowFactor factor, std::span<float> out) {
   if (format.integer) {
     for (size_t b = 0; b < out.size() / kBlock; ++b) {
-      unpack_block(format.ints, tile, lane, static_cast<int64_t>(b), factor, &out[b * kBlock]);
+      const IntBlock block(format.ints, tile, lane, static_cast<int64_t>(b), factor.times, factor.over);
+      for (int j = 0; j < kBlock; ++j) out[b * kBlock + static_cast<size_t>(j)] = block.weight(j);
     }
     return;
   }
-  const FloatTile& t = format.floats;
   for (size_t k = 0; k < out.size(); ++k) {
-    const int64_t column = static_cast<int64_t>(k);
-    const uint8_t* p = tile + column_start(t, column) + element_of(t.codes, lane, column) * code_bytes(t.codes);
-    switch (t.codes) {
-      case FloatCodes::f32: out[k] = load_le<float>(p); break;
-      case FloatCodes::f16: out[k] = f16_to_f32(load_le<uint16_t>(p)); break;
-      case FloatCodes::bf16: out[k] = bf16_to_f32(load_le<uint16_t>(p)); break;
-      case FloatCodes::e4m3: {
-        float scale = factor.times;
-        if (t.group_columns != 0) {
-          const int64_t first = column / t.group_columns * t.group_columns;
-          scale = scale_at(t.scale, tile + column_start(t, first) - kTileRows * scale_bytes(t.scale), lane);
-        }
-        out[k] = e4m3_to_f32(*p) * scale;
-        break;
-      }
-    }
+    out[k] = float_tile_weight(format.floats, tile, lane, static_cast<int64_t>(k), factor.times);
   }
 }
 

@@ -1,0 +1,224 @@
+// Every op of the CUDA backend against the plain loops of the reference backend: on the emulated GPU, or on the
+// machine's own where the program is built for it.
+#include "backend/cuda/cuda_backend.h"
+
+#include <gtest/gtest.h>
+
+#include "backend/cuda/cuda_kernels.h"
+#include "backend/cuda/gpu_attention.h"
+#include "backend/cuda/gpu_weight.h"
+#include "base/float_types.h"
+#include "support/op_cases.h"
+#include "support/op_checks.h"
+#include "support/reference_backend.h"
+
+namespace bise {
+namespace {
+
+using test::differences;
+using test::Op;
+using test::OpCase;
+using test::OpRun;
+using test::same_bits;
+
+constexpr uint64_t kSeed = 20261123;
+
+std::unique_ptr<Backend> make_gpu(Precision precision) {
+  auto backend = make_cuda_backend({.num_threads = 2, .precision = precision});
+  return backend ? std::move(*backend) : nullptr;
+}
+#define BISE_NEED(gpu) \
+  if (gpu == nullptr) GTEST_SKIP() << make_cuda_backend({}).error().message()
+
+class cuda_ops : public testing::TestWithParam<test::OpAt> {};
+
+TEST_P(cuda_ops, keep_within_their_error_bounds) {
+  const auto [op, precision] = GetParam();
+  const bool is_fast = precision == Precision::fast;
+  auto reference = create_reference_backend();
+  auto gpu = make_gpu(precision);
+  BISE_NEED(gpu);
+  int num_cases = 0;
+  for (const OpCase& c : test::cases_for(precision)) {
+    if (c.op != op) continue;
+    ++num_cases;
+    SCOPED_TRACE(test::case_name(c) + ", seed " + std::to_string(kSeed));
+    OpRun expected(*reference, c, kSeed), run(*gpu, c, kSeed);
+    if (op == Op::matmul && is_fast) {  // which rounds its inputs to BF16: then nothing else is rounded but sums
+      for (OpRun* r : {&expected, &run}) {
+        for (float& x : r->input()) x = round_to_bf16(x);
+      }
+    }
+    expected.run();
+    run.run();
+    EXPECT_EQ(differences(run.output(), expected.output(), expected.error_bounds(precision, true, is_fast)), "");
+    EXPECT_TRUE(run.guards_hold());
+    EXPECT_EQ(run.keys(), expected.keys());
+    EXPECT_EQ(run.values(), expected.values());
+  }
+  EXPECT_GT(num_cases, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(table, cuda_ops, testing::ValuesIn(test::every_op()),
+                         [](const auto& test) { return testing::PrintToString(test.param); });
+
+TEST(cuda_batches, a_row_alone_has_the_bits_of_the_row_in_a_batch) {
+  auto gpu = make_gpu(Precision::fast);
+  BISE_NEED(gpu);
+  for (const OpCase& table_case : test::cases_for(Precision::fast)) {
+    if (!test::is_row_wise(table_case.op) || table_case.columns > 2000) continue;
+    OpCase c = table_case;
+    c.tokens = 33;
+    OpRun all(*gpu, c, kSeed);
+    all.run();
+    const size_t width = all.output().size() / 33;
+    int64_t first = 0;
+    for (int64_t tokens : {1, 2, 9, 17}) {
+      OpRun some(*gpu, c, kSeed, first, tokens);
+      some.run();
+      EXPECT_TRUE(
+          same_bits(some.output(), all.output().subspan(static_cast<size_t>(first) * width, some.output().size())))
+          << test::case_name(c) << ", tokens " << first << " to " << first + tokens;
+      first += tokens;
+    }
+  }
+}
+
+// Alone few items are there and segments go to warps of their own; in company one warp joins its own.
+TEST(cuda_attention, has_the_same_bits_in_chunks_and_in_any_company) {
+  auto gpu = make_gpu(Precision::fast);
+  BISE_NEED(gpu);
+  for (KvDType kv : {KvDType::bf16, KvDType::f32, KvDType::fp8, KvDType::int8, KvDType::int4}) {
+    for (int32_t window : {0, 300}) {
+      OpCase c{
+          .op = Op::attention, .num_heads = 6, .num_kv_heads = 2, .head_dim = 36, .sliding_window = window, .kv = kv};
+      c.sequences = {{0, 100, 100}, {1, 733, 33}, {2, 64, 64}};
+      OpRun all(*gpu, c, kSeed);
+      all.run();
+      const size_t width = 6 * 36;
+      for (int32_t rows : {1, 2, 17}) {
+        for (int32_t id : {0, 1, 2}) {
+          const test::SequenceCase& whole = c.sequences[static_cast<size_t>(id)];
+          OpCase one = c;
+          one.sequences = {{id, whole.num_tokens - 3, rows}};
+          OpRun chunk(*gpu, one, kSeed);
+          chunk.run();
+          const int32_t row = (id == 0 ? 0 : id == 1 ? 100 : 133) + whole.num_rows - 3 - rows;
+          EXPECT_TRUE(
+              same_bits(chunk.output(), all.output().subspan(static_cast<size_t>(row) * width, chunk.output().size())))
+              << kv_type_name(kv) << ", window " << window << ", sequence " << id << ", " << rows << " rows";
+        }
+      }
+    }
+  }
+}
+
+TEST(cuda_attention, takes_segments_apart_where_there_are_few_items) {
+  const gpu::AttentionSequence sequences[] = {{0, 1, 700, 0}, {1, 2, 30, 22}};
+  const gpu::AttentionPlan whole = gpu::plan_attention(sequences, 2, 12, 0, true, 1);
+  EXPECT_EQ(whole.items.size(), 6u);  // 12 and 24 queries, 16 to a warp, of two KV heads
+  EXPECT_TRUE(whole.joins.empty());
+  const gpu::AttentionPlan apart = gpu::plan_attention(sequences, 2, 12, 0, true, 100);
+  EXPECT_EQ(apart.items.size(), 2u * 3 + 4);
+  ASSERT_EQ(apart.joins.size(), 2u);
+  EXPECT_EQ(apart.joins[0].count, 3);
+  EXPECT_EQ(apart.num_partials, 6);
+  // A window that begins in the last segment leaves one.
+  const gpu::AttentionPlan window = gpu::plan_attention(std::span(sequences, 1), 2, 12, 100, true, 100);
+  ASSERT_EQ(window.items.size(), 2u);
+  EXPECT_EQ(window.items[0].first_segment, 2);
+}
+
+TEST(cuda_queue, replays_what_comes_again) {
+  if (const auto gpu = make_cuda_backend({}); !gpu) GTEST_SKIP() << gpu.error().message();
+  constexpr int64_t kColumns = 40;
+  gpu::Queue queue(gpu::create_stream().value());
+  const Buffer x = gpu::allocate_device(kColumns * sizeof(float), "numbers").value(),
+               bias = gpu::allocate_device(kColumns * sizeof(float), "numbers").value();
+  const std::vector<float> ones(kColumns, 1.0f);
+  gpu::copy_to_device(queue.stream(), bias.data(), ones.data(), ones.size() * sizeof(float));
+  auto step = [&](int64_t columns, int launches) {
+    for (int i = 0; i < launches; ++i) {
+      gpu::launch_bias(queue, {static_cast<float*>(x.data()), static_cast<const float*>(bias.data()), 1, columns});
+    }
+    ASSERT_TRUE(queue.flush().has_value());
+    ASSERT_TRUE(gpu::synchronize(queue.stream()).has_value());
+  };
+  auto numbers = [&] {
+    std::vector<float> values(kColumns);
+    gpu::copy_to_host(queue.stream(), values.data(), x.data(), values.size() * sizeof(float));
+    EXPECT_TRUE(gpu::synchronize(queue.stream()).has_value());
+    return values;
+  };
+  for (int i = 0; i < 3; ++i) step(kColumns, 9);
+  EXPECT_EQ(queue.num_replays(), 2);  // the first is not known yet
+  EXPECT_EQ(numbers(), std::vector<float>(kColumns, 27.0f));
+  step(kColumns - 1, 9);  // other arguments
+  step(kColumns, 9);
+  EXPECT_EQ(queue.num_replays(), 3);
+  std::vector<float> want(kColumns, 45.0f);
+  want.back() = 36.0f;
+  EXPECT_EQ(numbers(), want);
+  for (int i = 0; i < 3; ++i) step(kColumns, 2);  // too few to be worth it
+  EXPECT_EQ(queue.num_replays(), 3);
+  for (int64_t columns = 1; columns < kColumns; ++columns) {  // more graphs than are kept
+    for (int i = 0; i < 2; ++i) step(columns, 8);
+  }
+  EXPECT_EQ(queue.num_replays(), 3 + kColumns - 1);
+  step(kColumns, 9);  // is forgotten by now
+  EXPECT_EQ(queue.num_replays(), 3 + kColumns - 1);
+}
+
+TEST(cuda_products, of_a_format_without_tiles_are_of_its_decoded_weights) {
+  auto gpu = make_gpu(Precision::fast);
+  BISE_NEED(gpu);
+  test::PartCase part;
+  part.format = FormatId::int_packed;
+  part.rows = 20;
+  part.bits = 4;
+  part.group = 16;
+  part.has_zero = true;
+  const test::RandomWeights weights({part}, 128, kSeed);
+  const Weight weight = gpu->pack_weight(weights.views()).value();
+  EXPECT_EQ(weight.decoded_bytes, weights.views()[0].codes.size());
+  EXPECT_EQ(weight.bytes, 2u * 16 * 128 * 4);
+}
+
+TEST(cuda_backend, says_what_it_does_not_do) {
+  auto gpu = make_gpu(Precision::fast);
+  BISE_NEED(gpu);
+  WeightPlan plan;
+  const test::RandomWeights weights({{FormatId::q4_0, 16}}, 64, kSeed);
+  plan.weights = {{weights.views(), WeightHome::streamed}};
+  const auto planned = gpu->plan_weights(plan);
+  ASSERT_FALSE(planned.has_value());
+  EXPECT_NE(planned.error().message().find("--backend cpu"), std::string::npos);
+
+  auto memory = gpu->allocate(64 << 10, "a test").value();
+  const MatrixView qkv{memory.data(), 3, 3 * 160};
+  const int32_t table[] = {0};
+  const SequenceSpan sequence{0, 3, 3, table};
+  AttentionArgs args{qkv,
+                     1,
+                     1.0f,
+                     0,
+                     {memory.data(), memory.data(), KvDType::bf16, 1, 32, 1, 160},
+                     {&sequence, 1},
+                     {memory.data(), 3, 160}};
+  gpu->attention(args);
+  const auto done = gpu->synchronize();
+  ASSERT_FALSE(done.has_value());
+  EXPECT_NE(done.error().message().find("160"), std::string::npos);
+  EXPECT_TRUE(gpu->synchronize().has_value());  // it lives
+}
+
+TEST(cuda_backend, more_memory_than_the_gpu_has_is_an_error) {
+  auto gpu = make_gpu(Precision::fast);
+  BISE_NEED(gpu);
+  const auto memory = gpu->allocate(uint64_t{1} << 50, "everything");
+  ASSERT_FALSE(memory.has_value());
+  EXPECT_EQ(memory.error().code(), ErrorCode::out_of_memory);
+}
+
+}  // namespace
+}  // namespace bise

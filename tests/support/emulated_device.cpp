@@ -1,0 +1,74 @@
+// cuda/device.h without a GPU. What a "device" holds can be read in kernels and copies alone, as on a real one: a
+// host that reaches into it dies.
+#include <sys/mman.h>
+
+#include <cstring>
+#include <map>
+#include <vector>
+
+#include "backend/cuda/device.h"
+#include "support/emulated_gpu.h"
+
+namespace bise::gpu {
+namespace {
+
+constexpr size_t kPage = 4096;
+
+std::map<void*, size_t>& mappings() {
+  static std::map<void*, size_t> all;
+  return all;
+}
+
+void release_device(void* data, size_t) {
+  auto at = mappings().upper_bound(data);
+  --at;
+  munmap(at->first, at->second);
+  mappings().erase(at);
+}
+void release_host(void* data, size_t) { ::operator delete (data, std::align_val_t{64}); }
+
+}  // namespace
+
+namespace emulated {
+
+DeviceMemoryOpen::DeviceMemoryOpen() {
+  for (auto [data, bytes] : mappings()) CHECK(mprotect(data, bytes - kPage, PROT_READ | PROT_WRITE) == 0);
+}
+DeviceMemoryOpen::~DeviceMemoryOpen() {
+  for (auto [data, bytes] : mappings()) CHECK(mprotect(data, bytes - kPage, PROT_NONE) == 0);
+}
+
+}  // namespace emulated
+
+Result<DeviceInfo> open_device() { return DeviceInfo{"emulated GPU", 8, 0, 4, uint64_t{1} << 40}; }
+DeviceMemory device_memory() { return {uint64_t{1} << 40, uint64_t{1} << 40}; }
+Result<Stream> create_stream() { return Stream{}; }
+
+// A page that nobody may touch follows.
+Result<Buffer> allocate_device(uint64_t bytes, const char* what) {
+  if (bytes >= uint64_t{1} << 40)
+    return Error(ErrorCode::out_of_memory, std::string(what) + ": more than the emulated GPU has");
+  const size_t used = (bytes + 63) / 64 * 64, pages = (used + kPage - 1) / kPage * kPage + kPage;
+  void* data = mmap(nullptr, pages, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(data != MAP_FAILED);
+  mappings()[data] = pages;
+  return Buffer(static_cast<std::byte*>(data) + (pages - kPage - used), bytes, release_device);
+}
+Result<Buffer> allocate_pinned(uint64_t bytes, const char*) {
+  return Buffer(::operator new (bytes, std::align_val_t{64}), bytes, release_host);
+}
+void copy_to_device(Stream, void* to, const void* from, size_t bytes) {
+  const emulated::DeviceMemoryOpen open;
+  std::memcpy(to, from, bytes);
+}
+void copy_to_host(Stream stream, void* to, const void* from, size_t bytes) { copy_to_device(stream, to, from, bytes); }
+Result<Graph> record_graph(Stream, std::span<const Command> commands) {
+  return Graph{new std::vector<Command>(commands.begin(), commands.end())};
+}
+void replay(Stream stream, Graph graph) {
+  for (const Command& c : *static_cast<const std::vector<Command>*>(graph.handle)) c.start(c, stream);
+}
+void release_graph(Graph graph) { delete static_cast<const std::vector<Command>*>(graph.handle); }
+Result<void> synchronize(Stream) { return {}; }
+
+}  // namespace bise::gpu
