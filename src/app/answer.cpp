@@ -141,7 +141,7 @@ Speed measure_speed(const Session& session, const Generated& generated) {
     uint64_t step_bytes = session.model->step_bytes() + session.engine->kv_step_bytes(middle);
     speed.gb_per_s = static_cast<double>(step_bytes) * speed.generated_per_s / 1e9;
     // The measurement's own buffer could break a ceiling.
-    if (!plan.bounded) speed.read_gb_per_s = measure_read_bandwidth(session.backend->num_threads(), kMeasureSeconds);
+    if (!plan.bounded) speed.read_gb_per_s = session.backend->probe_reads(kMeasureSeconds)->best();
   }
   if (plan.streams) {
     const StreamStats disk = session.backend->stream_stats();

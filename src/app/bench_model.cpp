@@ -148,7 +148,7 @@ double ModelBench::step_bytes(const Engine& engine, int sequences, double tokens
 }
 
 double ModelBench::read_bandwidth() {
-  if (!probe_) probe_.emplace(session_->backend->num_threads(), kPeakSeconds);
+  if (!probe_) probe_ = session_->backend->probe_reads(kPeakSeconds);
   return probe_->read();
 }
 double ModelBench::measure_disk() const {

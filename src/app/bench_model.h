@@ -59,7 +59,7 @@ class ModelBench {
   std::unique_ptr<Session> session_;
   MainFormat format_;
   EngineOptions engine_options_;
-  std::optional<ReadProbe> probe_;
+  std::unique_ptr<ReadProbe> probe_;
 };
 
 }  // namespace bise

@@ -122,7 +122,7 @@ class OpsBench {
     OpsBench bench(options, writer);
     bench.backend_ = TRY(open_backend(common));
     constexpr double kSeconds = 0.2;
-    bench.probe_.emplace(bench.backend_->num_threads(), kSeconds);
+    bench.probe_ = bench.backend_->probe_reads(kSeconds);
     return bench;
   }
 
@@ -396,7 +396,7 @@ class OpsBench {
   const OpsOptions& options_;
   RowWriter& writer_;
   std::unique_ptr<Backend> backend_;
-  std::optional<ReadProbe> probe_;
+  std::unique_ptr<ReadProbe> probe_;
   double read_ = 0;  // the latest reading, GB/s
   MatrixPeak peak_;
 };

@@ -108,6 +108,17 @@ constexpr double peak_of(const MatrixPeak& peak, Arithmetic arithmetic) {
   return arithmetic == Arithmetic::bf16 ? peak.bf16_tflops : arithmetic == Arithmetic::int8 ? peak.int8_tops : peak.float_tflops;
 }
 
+// The read bandwidth of the memory that weights live in. Virtual processors that move between the parts of a chip change it by half from
+// second to second, so a rate is held to readings just before and after it.
+class ReadProbe {
+ public:
+  virtual ~ReadProbe() = default;
+  // Once through a buffer: GB/s (10^9). 0 if there was no memory for it.
+  virtual double read() = 0;
+  virtual double best() const = 0;     // of all readings so far
+  virtual uint64_t bytes() const = 0;  // of the buffer: what the caches cannot keep
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -182,6 +193,8 @@ class Backend {
 
   virtual Result<void> synchronize() = 0;
 
+  // Takes its buffer, and about `seconds` to find out how to read it best.
+  virtual std::unique_ptr<ReadProbe> probe_reads(double seconds) = 0;
   // The peak of this device's arithmetic as its kernels could use it, all threads, from about
   // `seconds` of multiplying in registers.
   virtual MatrixPeak measure_matrix_peak(double seconds) = 0;
@@ -189,25 +202,9 @@ class Backend {
   virtual Arithmetic product_arithmetic(const WeightView& weight, int64_t rows) const = 0;
 };
 
-// The read bandwidth of this machine: all threads read a buffer larger than their caches. Virtual processors that move between the
-// parts of a chip change it by half from second to second, so a rate is held to readings just before and after it.
-class ReadProbe {
- public:
-  // Takes its buffer, and finds in about `seconds` how far ahead memory is best asked for.
-  ReadProbe(int num_threads, double seconds);
-  ~ReadProbe();
-  ReadProbe(ReadProbe&&) noexcept;
-  ReadProbe& operator=(ReadProbe&&) noexcept;
-
-  // Once through the buffer: GB/s (10^9). 0 if there was no memory for it.
-  double read();
-  double best() const;     // of all readings so far
-  uint64_t bytes() const;  // of the buffer: what so many threads cannot keep in their caches
-
- private:
-  struct State;
-  std::unique_ptr<State> state_;
-};
+// The read bandwidth of the host's memory (cpu/cpu_peak): all threads read a buffer larger than their caches. In about `seconds` it
+// finds how far ahead memory is best asked for.
+std::unique_ptr<ReadProbe> probe_host_reads(int num_threads, double seconds);
 
 // The best of the readings of `seconds`.
 double measure_read_bandwidth(int num_threads, double seconds);

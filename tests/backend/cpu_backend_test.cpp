@@ -378,7 +378,8 @@ TEST_F(Fp8StaticActivations, the_option_off_leaves_the_inputs_alone) {
 }
 
 TEST(cpu_backend, the_read_bandwidth_is_a_number_of_this_world) {
-  ReadProbe probe(1, 0.01);
+  const std::unique_ptr<ReadProbe> host = probe_host_reads(1, 0.01);
+  ReadProbe& probe = *host;
   EXPECT_GE(probe.bytes(), uint64_t{256} << 20);
   const double gb = probe.read();
   EXPECT_GT(gb, 0.01);

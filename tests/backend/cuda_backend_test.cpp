@@ -212,6 +212,17 @@ TEST(cuda_backend, says_what_it_does_not_do) {
   EXPECT_TRUE(gpu->synchronize().has_value());  // it lives
 }
 
+TEST(cuda_backend, measures_what_its_memory_and_its_arithmetic_give) {
+  auto gpu = make_gpu(Precision::fast);
+  BISE_NEED(gpu);
+  const std::unique_ptr<ReadProbe> probe = gpu->probe_reads(0.01);
+  EXPECT_GT(probe->bytes(), 0u);
+  const double rate = probe->read();
+  EXPECT_GT(rate, 0.0);
+  EXPECT_EQ(probe->best(), rate);
+  EXPECT_GT(gpu->measure_matrix_peak(0.0).bf16_tflops, 0.0);
+}
+
 TEST(cuda_backend, more_memory_than_the_gpu_has_is_an_error) {
   auto gpu = make_gpu(Precision::fast);
   BISE_NEED(gpu);

@@ -13,6 +13,7 @@ namespace bise::gpu {
 namespace {
 
 constexpr size_t kPage = 4096;
+constexpr uint64_t kTotal = uint64_t{1} << 30;
 
 std::map<void*, size_t>& mappings() {
   static std::map<void*, size_t> all;
@@ -40,14 +41,13 @@ DeviceMemoryOpen::~DeviceMemoryOpen() {
 
 }  // namespace emulated
 
-Result<DeviceInfo> open_device() { return DeviceInfo{"emulated GPU", 8, 0, 4, uint64_t{1} << 40}; }
-DeviceMemory device_memory() { return {uint64_t{1} << 40, uint64_t{1} << 40}; }
+Result<DeviceInfo> open_device() { return DeviceInfo{"emulated GPU", 8, 0, 4, kTotal}; }
+DeviceMemory device_memory() { return {kTotal, kTotal}; }
 Result<Stream> create_stream() { return Stream{}; }
 
 // A page that nobody may touch follows.
 Result<Buffer> allocate_device(uint64_t bytes, const char* what) {
-  if (bytes >= uint64_t{1} << 40)
-    return Error(ErrorCode::out_of_memory, std::string(what) + ": more than the emulated GPU has");
+  if (bytes > kTotal) return Error(ErrorCode::out_of_memory, std::string(what) + ": more than the emulated GPU has");
   const size_t used = (bytes + 63) / 64 * 64, pages = (used + kPage - 1) / kPage * kPage + kPage;
   void* data = mmap(nullptr, pages, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   CHECK(data != MAP_FAILED);

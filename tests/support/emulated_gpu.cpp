@@ -195,7 +195,7 @@ void run_blocks(int64_t blocks_x, int64_t blocks_y, int threads, int shared_byte
   for (int64_t y = 0; y < blocks_y; ++y) {
     for (int64_t x = 0; x < blocks_x; ++x) {
       shared.assign(static_cast<size_t>(shared_bytes), 0xFF);  // NaN; and no block finds what another left
-      block.place = {0, threads, static_cast<int>(x), static_cast<int>(y)};
+      block.place = {0, threads, static_cast<int>(blocks_x), static_cast<int>(x), static_cast<int>(y)};
       run_block(threads, kernel);
     }
   }

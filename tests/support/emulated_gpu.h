@@ -14,12 +14,13 @@
 #define BISE_DEVICE inline
 #define BISE_KERNEL(threads) void
 #define BISE_UNROLL
+#define BISE_UNROLL_BY_8
 
 namespace bise::gpu {
 namespace emulated {
 
 struct Place {
-  int thread = 0, threads = 0, block_x = 0, block_y = 0;
+  int thread = 0, threads = 0, blocks_x = 0, block_x = 0, block_y = 0;
 };
 const Place& place();
 // The memory of the emulated device may be touched while this lives (emulated_device.cpp).
@@ -39,6 +40,7 @@ void run_blocks(int64_t blocks_x, int64_t blocks_y, int threads, int shared_byte
 
 inline int thread_index() { return emulated::place().thread; }
 inline int num_threads() { return emulated::place().threads; }
+inline int num_blocks_x() { return emulated::place().blocks_x; }
 inline int block_x() { return emulated::place().block_x; }
 inline int block_y() { return emulated::place().block_y; }
 uint8_t* shared_bytes();

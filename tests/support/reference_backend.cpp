@@ -253,6 +253,7 @@ class ReferenceBackend : public Backend {
     }
   }
   Result<void> synchronize() override { return {}; }
+  std::unique_ptr<ReadProbe> probe_reads(double) override { return nullptr; }
   MatrixPeak measure_matrix_peak(double) override { return {}; }  // it is in nobody's race
   Arithmetic product_arithmetic(const WeightView&, int64_t) const override { return Arithmetic::float32; }
 

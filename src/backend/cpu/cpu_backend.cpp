@@ -173,6 +173,7 @@ class CpuBackend : public Backend {
     if (failed_) return *std::exchange(failed_, std::nullopt);
     return {};
   }
+  std::unique_ptr<ReadProbe> probe_reads(double seconds) override { return probe_host_reads(num_threads(), seconds); }
   MatrixPeak measure_matrix_peak(double seconds) override {
     return measure_cpu_peak(kernels_, pool_, seconds);
   }

@@ -70,73 +70,81 @@ MatrixPeak measure_cpu_peak(const CpuKernels& kernels, ThreadPool& pool, double 
   return peak;
 }
 
-struct ReadProbe::State {
+namespace {
+
+class HostReadProbe : public ReadProbe {
+ public:
+  HostReadProbe(int num_threads, double seconds);
+  double read() override { return read(ahead_); }
+  double best() const override { return best_; }
+  uint64_t bytes() const override { return static_cast<uint64_t>(bytes_); }
+
+ private:
   static constexpr int64_t kPiece = 1 << 20;
   // Which lead is best differs between processors; 0 stands for the hardware alone.
   static constexpr int64_t kAhead[] = {512, 1024, 2048, 8192, 0};
 
-  explicit State(int num_threads) : pool(num_threads, memory_nodes()) {
-    constexpr int64_t kLeast = 256 * kPiece,
-                      kThread = 16 * kPiece;  // 16 MiB: more than any processor's share of its last cache
-    const int64_t size = std::max(kLeast, pool.num_threads() * kThread);
-    auto taken = allocate_host(static_cast<size_t>(size), "the bandwidth probe");
-    if (!taken) return;
-    buffer = std::move(*taken);
-    bytes = size;
-    auto* data = reinterpret_cast<uint8_t*>(buffer.data());
-    place_by_parts(data, static_cast<size_t>(size / kPiece), kPiece, pool);
-    pool.parallel_for(size, kPiece,
-                      [&](int64_t begin, int64_t end, int) { std::fill(data + begin, data + end, uint8_t{1}); });
-    seen.resize(static_cast<size_t>(size / kPiece));
-  }
+  double read(int64_t lead);
 
-  double read(int64_t lead) {
-    const auto* data = reinterpret_cast<const uint8_t*>(buffer.data());
-    const auto start = Clock::now();
-    pool.parallel_for(bytes, kPiece, [&](int64_t begin, int64_t end, int) {
-      seen[static_cast<size_t>(begin / kPiece)] = kernels.read_lines(data + begin, end - begin, lead);
-    });
-    const double rate = static_cast<double>(bytes) / seconds_since(start) / 1e9;
-    // What was read is used, so that the reads cannot be left out.
-    if (bytes == 0 || !std::all_of(seen.begin(), seen.end(), [](uint8_t bits) { return bits <= 1; })) return 0.0;
-    best = std::max(best, rate);
-    return rate;
-  }
-
-  ThreadPool pool;
-  Buffer buffer;
-  int64_t bytes = 0;
-  std::vector<uint8_t> seen;
-  const CpuKernels& kernels = cpu_kernels(detect_cpu_features().best());
-  int64_t ahead = 0;
-  double best = 0.0;
+  ThreadPool pool_;
+  Buffer buffer_;
+  int64_t bytes_ = 0;
+  std::vector<uint8_t> seen_;
+  const CpuKernels& kernels_ = cpu_kernels(detect_cpu_features().best());
+  int64_t ahead_ = 0;
+  double best_ = 0.0;
 };
 
-ReadProbe::ReadProbe(int num_threads, double seconds) : state_(std::make_unique<State>(num_threads)) {
+HostReadProbe::HostReadProbe(int num_threads, double seconds) : pool_(num_threads, memory_nodes()) {
+  constexpr int64_t kLeast = 256 * kPiece,
+                    kThread = 16 * kPiece;  // 16 MiB: more than any processor's share of its last cache
+  const int64_t size = std::max(kLeast, pool_.num_threads() * kThread);
+  auto taken = allocate_host(static_cast<size_t>(size), "the bandwidth probe");
+  if (!taken) return;
+  buffer_ = std::move(*taken);
+  bytes_ = size;
+  auto* data = reinterpret_cast<uint8_t*>(buffer_.data());
+  place_by_parts(data, static_cast<size_t>(size / kPiece), kPiece, pool_);
+  pool_.parallel_for(size, kPiece,
+                     [&](int64_t begin, int64_t end, int) { std::fill(data + begin, data + end, uint8_t{1}); });
+  seen_.resize(static_cast<size_t>(size / kPiece));
   // The leads take turns, and the best median counts: the best round would be that of a good moment.
-  constexpr size_t kLeads = std::size(State::kAhead);
-  std::vector<double> rates[kLeads];
+  std::vector<double> rates[std::size(kAhead)];
   const auto start = Clock::now();
   do {
-    for (size_t i = 0; i < kLeads; ++i) rates[i].push_back(state_->read(State::kAhead[i]));
+    for (size_t i = 0; i < std::size(kAhead); ++i) rates[i].push_back(read(kAhead[i]));
   } while (seconds_since(start) < seconds);
   double best = 0.0;
-  for (size_t i = 0; i < kLeads; ++i) {
+  for (size_t i = 0; i < std::size(kAhead); ++i) {
     const auto middle = rates[i].begin() + std::ssize(rates[i]) / 2;
     std::nth_element(rates[i].begin(), middle, rates[i].end());
     if (*middle <= best) continue;
     best = *middle;
-    state_->ahead = State::kAhead[i];
+    ahead_ = kAhead[i];
   }
 }
-ReadProbe::~ReadProbe() = default;
-ReadProbe::ReadProbe(ReadProbe&&) noexcept = default;
-ReadProbe& ReadProbe::operator=(ReadProbe&&) noexcept = default;
 
-double ReadProbe::read() { return state_->read(state_->ahead); }
-double ReadProbe::best() const { return state_->best; }
-uint64_t ReadProbe::bytes() const { return static_cast<uint64_t>(state_->bytes); }
+double HostReadProbe::read(int64_t lead) {
+  const auto* data = reinterpret_cast<const uint8_t*>(buffer_.data());
+  const auto start = Clock::now();
+  pool_.parallel_for(bytes_, kPiece, [&](int64_t begin, int64_t end, int) {
+    seen_[static_cast<size_t>(begin / kPiece)] = kernels_.read_lines(data + begin, end - begin, lead);
+  });
+  const double rate = static_cast<double>(bytes_) / seconds_since(start) / 1e9;
+  // What was read is used, so that the reads cannot be left out.
+  if (bytes_ == 0 || !std::all_of(seen_.begin(), seen_.end(), [](uint8_t bits) { return bits <= 1; })) return 0.0;
+  best_ = std::max(best_, rate);
+  return rate;
+}
 
-double measure_read_bandwidth(int num_threads, double seconds) { return ReadProbe(num_threads, seconds).best(); }
+}  // namespace
+
+std::unique_ptr<ReadProbe> probe_host_reads(int num_threads, double seconds) {
+  return std::make_unique<HostReadProbe>(num_threads, seconds);
+}
+
+double measure_read_bandwidth(int num_threads, double seconds) {
+  return probe_host_reads(num_threads, seconds)->best();
+}
 
 }  // namespace bise

@@ -10,6 +10,7 @@
 #include "backend/cpu/cpu_kernels.h"
 #include "backend/cuda/cuda_kernels.h"
 #include "backend/cuda/gpu_attention.h"
+#include "backend/cuda/gpu_probe.h"
 #include "backend/cuda/gpu_weight.h"
 #include "backend/cuda/uploads.h"
 #include "base/thread_pool.h"
@@ -173,6 +174,9 @@ class CudaBackend : public Backend {
     uploads_.reset();
     if (failed_) return *std::exchange(failed_, std::nullopt);
     return done;
+  }
+  std::unique_ptr<ReadProbe> probe_reads(double) override {
+    return probe_gpu_reads(stream_, info_.num_multiprocessors);
   }
   MatrixPeak measure_matrix_peak(double seconds) override {
     MatrixPeak peak;

@@ -189,6 +189,9 @@ void launch_queries(Queue& queue, const QueryArgs& args);
 void launch_attention(Queue& queue, const AttendArgs& args);
 // 10^12 operations a second of mma in registers, from about `seconds` of it.
 double measure_mma_peak(Queue& queue, int32_t num_multiprocessors, double seconds);
+// Reads all of `data` `passes` times.
+void launch_read(Queue& queue, const void* data, uint64_t bytes, int32_t passes, int32_t num_multiprocessors,
+                 uint32_t* sink);
 // Rotates the heads of `out` back.
 void launch_unrotate(Queue& queue, float* out, int64_t rows, int32_t num_heads, int32_t head_dim);
 

@@ -10,11 +10,13 @@
 #define BISE_DEVICE __device__ __forceinline__
 #define BISE_KERNEL(threads) __global__ void __launch_bounds__(threads)
 #define BISE_UNROLL _Pragma("unroll")
+#define BISE_UNROLL_BY_8 _Pragma("unroll 8")
 
 namespace bise::gpu {
 
 BISE_DEVICE int thread_index() { return static_cast<int>(threadIdx.x); }
 BISE_DEVICE int num_threads() { return static_cast<int>(blockDim.x); }
+BISE_DEVICE int num_blocks_x() { return static_cast<int>(gridDim.x); }
 BISE_DEVICE int block_x() { return static_cast<int>(blockIdx.x); }
 BISE_DEVICE int block_y() { return static_cast<int>(blockIdx.y); }
 BISE_DEVICE uint8_t* shared_bytes() {
