@@ -140,8 +140,9 @@ Speed measure_speed(const Session& session, const Generated& generated) {
     int64_t middle = generated.prompt_tokens + speed.generated_tokens / 2;
     uint64_t step_bytes = session.model->step_bytes() + session.engine->kv_step_bytes(middle);
     speed.gb_per_s = static_cast<double>(step_bytes) * speed.generated_per_s / 1e9;
-    // The measurement's own buffer could break a ceiling.
-    if (!plan.bounded) speed.read_gb_per_s = session.backend->probe_reads(kMeasureSeconds)->best();
+    // The measurement's own buffer could break a ceiling, and of two memories neither is the limit.
+    const bool is_split = plan.device && plan.device->host_layers > 0;
+    if (!plan.bounded && !is_split) speed.read_gb_per_s = session.backend->probe_reads(kMeasureSeconds)->best();
   }
   if (plan.streams) {
     const StreamStats disk = session.backend->stream_stats();

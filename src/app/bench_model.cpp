@@ -70,10 +70,12 @@ Result<ModelBench> ModelBench::open(const std::string& model, const CommonOption
 }
 
 Json ModelBench::row() const {
-  return {{"model", session_->path},
-          {"format", format_.name},
-          {"threads", session_->backend->num_threads()},
-          {"isa", session_->backend->isa()}};
+  Json row = {{"model", session_->path},
+              {"format", format_.name},
+              {"threads", session_->backend->num_threads()},
+              {"isa", session_->backend->isa()}};
+  if (const auto& device = session_->model->memory_plan().device) row["cpu_layers"] = device->host_layers;
+  return row;
 }
 
 Result<std::unique_ptr<Engine>> ModelBench::engine(int sequences, int64_t prompt_tokens, int64_t steps) const {

@@ -105,6 +105,13 @@ void add_common_options(CLI::App& command, CommonOptions& options) {
       ->envname("BISE_MEMORY")
       ->capture_default_str();
   command
+      .add_option("--gpu-memory", options.gpu_memory,
+                  "memory of the GPU that may be taken, such as 16GiB; layers that do not fit are computed by the CPU; "
+                  "0: what the GPU has left")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true))
+      ->envname("BISE_GPU_MEMORY")
+      ->capture_default_str();
+  command
       .add_flag("--fp8-static-activations", options.fp8_static_activations,
                 "quantise the inputs of FP8 layers by the checkpoint's scales, as GPUs do")
       ->envname("BISE_FP8_STATIC_ACTIVATIONS");

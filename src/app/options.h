@@ -24,6 +24,7 @@ struct CommonOptions {
   std::string backend = "auto";
   int64_t context = 0;  // tokens; 0: the model's
   uint64_t memory = 0;  // bytes the process may hold; 0: what the machine has left
+  uint64_t gpu_memory = 0;  // bytes of the GPU's; 0: what it has left
   bool language_model_only = false;
   bool trust_config = false;
   bool fp8_static_activations = false;

@@ -11,14 +11,14 @@ namespace bise {
 MemoryRequest memory_request(const CommonOptions& options, KvDType kv_dtype, const Backend& backend) {
   constexpr uint64_t kKeptFree = uint64_t{256} << 20;
   MemoryRequest request;
-  const std::optional<DeviceMemory> device = backend.device_memory();
-  request.held_bytes = device ? 0 : held_memory();
+  if (const std::optional<DeviceMemory> device = backend.device_memory()) {
+    const uint64_t most = device->free_bytes - device->free_bytes / 20;
+    request.device_ceiling = options.gpu_memory > 0 ? std::min(options.gpu_memory, most) : most;
+  }
+  request.held_bytes = held_memory();
   request.is_firm = options.memory > 0;
   request.ceiling = options.memory;
-  if (device && !request.is_firm) {  // the context is cut to it, too: it has no disk to fall back on
-    request.is_firm = true;
-    request.ceiling = device->free_bytes - device->free_bytes / 20;
-  } else if (!request.is_firm) {
+  if (!request.is_firm) {
     const uint64_t available = available_memory();
     const uint64_t kept = std::max(available / 20, kKeptFree);
     // Where the system does not tell, there is no ceiling.
@@ -51,6 +51,19 @@ StreamForecast forecast_stream(const MemoryPlan& plan, const std::string& path, 
   forecast.ring_bytes = std::min(plan.ring_bytes, kMaxRing);
   forecast.disk_bytes_per_s = measure_stream_disk(forecast, kSeconds);
   return forecast;
+}
+
+std::string device_line(const DevicePlan& plan) {
+  const std::string all = std::to_string(plan.num_layers);
+  std::string line = "GPU: ";
+  line += plan.host_layers == 0 ? "all " + all : std::to_string(plan.num_layers - plan.host_layers) + " of " + all;
+  line += " layers and the head, " + memory_text(plan.weight_bytes) + "; their KV cache, " +
+          memory_text(plan.kv_bytes) + " for " + std::to_string(plan.context) + " tokens (--context); a step's work, " +
+          memory_text(plan.work_bytes);
+  if (plan.host_layers == 0) return line;
+  return line + "; the embedding and the first " + std::to_string(plan.host_layers) +
+         " layers stay with the CPU, which makes it slower: " + memory_text(plan.ceiling) +
+         " may be taken (--gpu-memory)";
 }
 
 std::string plan_line(const MemoryPlan& plan) {

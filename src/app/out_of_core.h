@@ -10,7 +10,7 @@
 
 namespace bise {
 
-// --memory, else what the machine has left: a share is kept for others.
+// --memory and --gpu-memory, else what the machine and its GPU have left: a share is kept for others.
 MemoryRequest memory_request(const CommonOptions& options, KvDType kv_dtype, const Backend& backend);
 
 // What a step is expected to take while weights stream from the disk. All zero: nothing streams.
@@ -27,6 +27,8 @@ struct StreamForecast {
 // Measures the disk where the streamed weights lie, for about so many seconds; 0: it cannot be.
 double measure_stream_disk(const StreamForecast& forecast, double seconds);
 StreamForecast forecast_stream(const MemoryPlan& plan, const std::string& path, uint64_t offset);
+// "GPU: …": which layers it has.
+std::string device_line(const DevicePlan& plan);
 // "memory: …", one line each: what stays and what streams; what to expect.
 std::string plan_line(const MemoryPlan& plan);
 std::string forecast_line(const StreamForecast& forecast);

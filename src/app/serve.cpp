@@ -80,17 +80,27 @@ Result<std::vector<std::string>> origins(const std::vector<std::string>& given) 
 }
 
 // Where the user does not say: room for four whole contexts, but no more than a part of what is free.
-int64_t kv_tokens(const ServeOptions& options, const EngineOptions& engine, const ModelConfig& config,
-                  const Backend& backend) {
+int64_t kv_tokens(const ServeOptions& options, const EngineOptions& engine, const Model& model) {
   if (options.kv_tokens > 0) return options.kv_tokens;
   constexpr int64_t kContexts = 4;
   constexpr double kShare = 0.4;
   const int64_t context = engine.context;
   const int64_t wanted = context * std::min<int64_t>(kContexts, options.max_num_seqs);
-  const uint64_t per_token = std::max<uint64_t>(1, KvCache::bytes_per_token(config, engine.kv_dtype));
-  const std::optional<DeviceMemory> device = backend.device_memory();
-  const uint64_t free_bytes = device ? device->free_bytes : available_memory();
-  const auto fits = static_cast<int64_t>(static_cast<double>(free_bytes) * kShare / static_cast<double>(per_token));
+  const int32_t num_layers = model.config().num_layers;
+  const uint64_t layer_token =
+      KvCache::bytes_per_token(model.config(), engine.kv_dtype) / static_cast<uint64_t>(num_layers);
+  auto tokens_in = [&](double bytes, int32_t layers) {
+    return layers == 0 ? wanted
+                       : static_cast<int64_t>(bytes / static_cast<double>(layer_token * static_cast<uint64_t>(layers)));
+  };
+  const std::optional<DevicePlan>& device = model.memory_plan().device;
+  const int32_t host_layers = device ? device->host_layers : num_layers;
+  int64_t fits = tokens_in(static_cast<double>(available_memory()) * kShare, host_layers);
+  if (device) {  // nobody else wants the rest of it
+    const double left =
+        static_cast<double>(device->ceiling) - static_cast<double>(device->weight_bytes + device->work_bytes);
+    fits = std::min(fits, tokens_in(left, num_layers - host_layers));
+  }
   return std::clamp(fits, context, std::max(context, wanted));
 }
 
@@ -187,7 +197,7 @@ Result<int> serve(ServeOptions& options) {
   Log log = make_log(options.common.log_level);
   std::unique_ptr<Session> session = TRY(open_session(options.model, {options.common, true, /*makes_engine=*/false}, log));
   EngineOptions wanted = engine_options(*session, options.common);
-  wanted.kv_tokens = kv_tokens(options, wanted, session->model->config(), *session->backend);
+  wanted.kv_tokens = kv_tokens(options, wanted, *session->model);
   wanted.max_sequences = options.max_num_seqs;
   wanted.max_step_tokens = options.max_num_batched_tokens;
   wanted.max_waiting = options.max_waiting;

@@ -19,6 +19,7 @@ KvDType kv_dtype(const CommonOptions& options) {
 
 // What streams is said before it starts, with what to expect.
 StreamForecast announce(const Checkpoint& checkpoint, const MemoryPlan& plan, Bytes first) {
+  if (plan.device && plan.device->host_layers > 0) std::fprintf(stderr, "%s\n", device_line(*plan.device).c_str());
   if (!plan.streams) return {};
   std::fprintf(stderr, "%s\n", plan_line(plan).c_str());
   for (const FileMap* map : checkpoint.maps()) {
@@ -37,6 +38,7 @@ Result<std::unique_ptr<Model>> load_model(Session& session, const CommonOptions&
   load.weights.memory = memory_request(options, kv_dtype(options), *session.backend);
   load.weights.memory.num_threads = session.backend->num_threads();
   load.weights.on_plan = [&](const MemoryPlan& plan, Bytes first) {
+    if (plan.device) session.log.info(device_line(*plan.device));
     session.forecast = announce(*session.checkpoint, plan, first);
   };
   load.weights.progress = [&bar](uint64_t done, uint64_t total) {
@@ -114,7 +116,16 @@ Result<std::unique_ptr<Session>> open_session(const std::string& model,
   session->processing = image_processing(common, session->checkpoint->layout());
   session->backend = TRY(open_backend(common, log));
   log.info("backend: " + session->backend->description());
-  session->model = TRY(load_model(*session, common));
+  auto loaded = load_model(*session, common);
+  if (!loaded && loaded.error().code() == ErrorCode::out_of_memory && common.backend == "auto" &&
+      session->backend->host() != nullptr) {
+    log.warning(loaded.error().message() + "; the CPU runs it");
+    CommonOptions on_cpu = common;
+    on_cpu.backend = "cpu";
+    session->backend = TRY(open_backend(on_cpu, log));
+    loaded = load_model(*session, common);
+  }
+  session->model = TRY(std::move(loaded));
   if (options.makes_engine) session->engine = TRY(Engine::create(*session->model, engine_options(*session, common)));
   session->load_seconds = now_seconds() - start;
   return session;

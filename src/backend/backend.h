@@ -128,6 +128,9 @@ class Backend {
   // The host's threads that ops run on, for work of the caller's between two ops: a second pool would
   // stand in their way.
   virtual ThreadPool& host_threads() = 0;
+  // Where this backend's memory is a device's: one on the host's memory and the same threads, for what does not
+  // fit the device. Both have activations of the same type.
+  virtual Backend* host() { return nullptr; }
   virtual const LogitMath& logit_math() const = 0;
   virtual std::string isa() const = 0;
   virtual Precision precision() const = 0;

@@ -50,6 +50,7 @@ struct EngineStats {
 
   // Since the start.
   uint64_t steps = 0, failed_steps = 0;
+  uint64_t failed_in_a_row = 0;   // of the last steps
   uint64_t preemptions = 0;       // for want of blocks
   uint64_t fair_preemptions = 0;  // for another tenant's turn
   uint64_t prompt_tokens = 0;     // computed, again after a preemption

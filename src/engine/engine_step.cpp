@@ -230,9 +230,11 @@ std::vector<SequenceEvent> Engine::step() {
   ++s.counters.steps;
   if (!done) {
     ++s.counters.failed_steps;
+    ++s.counters.failed_in_a_row;
     for (Sequence* sequence : in_step) events.push_back(s.fail(*sequence, done.error()));
     return events;
   }
+  s.counters.failed_in_a_row = 0;
   std::span<float> logits = s.logits;
   const size_t columns = static_cast<size_t>(s.vocab_size());
   std::vector<RowRead> rows;

@@ -24,7 +24,7 @@ Result<void> Engine::State::allocate_cache(int64_t num_tokens) {
   cache.reset();  // the old one goes first: both need not fit
   int32_t num_blocks = static_cast<int32_t>(
       ceil_div(static_cast<uint64_t>(num_tokens), static_cast<uint64_t>(kKvBlockSize)));
-  auto created = KvCache::create(model.backend(), model.config(), num_blocks, options.kv_dtype);
+  auto created = KvCache::create(model.placement(), model.config(), num_blocks, options.kv_dtype);
   if (!created) {
     return std::move(created).error().with_context(
         "KV cache for " + std::to_string(num_tokens) +

@@ -7,7 +7,7 @@ uint64_t KvCache::bytes_per_token(const ModelConfig& config, KvDType dtype) {
          static_cast<uint64_t>(config.num_layers);
 }
 
-Result<KvCache> KvCache::create(Backend& backend, const ModelConfig& config, int32_t num_blocks,
+Result<KvCache> KvCache::create(const Placement& placement, const ModelConfig& config, int32_t num_blocks,
                                 KvDType dtype) {
   CHECK(num_blocks > 0);
   KvCache cache;
@@ -18,6 +18,7 @@ Result<KvCache> KvCache::create(Backend& backend, const ModelConfig& config, int
   uint64_t bytes = kv_token_bytes(dtype, config.head_dim) * static_cast<uint64_t>(num_blocks) * kKvBlockSize *
                    static_cast<uint64_t>(config.num_kv_heads);
   for (int32_t i = 0; i < config.num_layers; ++i) {
+    Backend& backend = placement.of_layer(i);
     Layer layer;
     layer.k = TRY(backend.allocate(bytes, "the KV cache"));
     layer.v = TRY(backend.allocate(bytes, "the KV cache"));

@@ -6,6 +6,7 @@
 
 #include "backend/backend.h"
 #include "model/model_config.h"
+#include "model/placement.h"
 
 namespace bise {
 
@@ -13,7 +14,8 @@ constexpr int32_t kKvBlockSize = 32;  // tokens per block
 
 class KvCache {
  public:
-  static Result<KvCache> create(Backend& backend, const ModelConfig& config, int32_t num_blocks,
+  // Each layer's in the memory of the backend that computes it.
+  static Result<KvCache> create(const Placement& placement, const ModelConfig& config, int32_t num_blocks,
                                 KvDType dtype);
   KvLayerView layer(int32_t index) const;
   int32_t num_blocks() const { return num_blocks_; }

@@ -18,6 +18,33 @@ constexpr int64_t kSmallContext = 4096;
 // Tables of the allocator, thread stacks, pages of the program that nobody has used yet.
 uint64_t margin_of(uint64_t ceiling) { return 6 * kMiB + ceiling / 64; }
 
+// Of a GPU: what the driver takes for kernels, and a place of memory is whole pages of its own.
+constexpr uint64_t kDeviceMargin = 128 * kMiB, kDevicePage = 2 * kMiB;
+
+// What the tower allocates for the largest picture (vision.cpp), its keys and values included.
+uint64_t picture_work_bytes(const ModelConfig& config) {
+  if (!config.vision) return 0;
+  const VisionConfig& v = *config.vision;
+  const auto side = static_cast<uint64_t>(v.image_size / v.patch_size), hidden = static_cast<uint64_t>(v.hidden_size);
+  const auto patch = static_cast<uint64_t>(v.patch_size);
+  return side * side * (4 * (3 * patch * patch + 10 * hidden) + 2 * 4 * hidden);
+}
+
+// Tokens of the KV cache that `bytes` hold, at most the model's context.
+int64_t tokens_in(uint64_t bytes, uint64_t token_bytes, const ModelConfig& config) {
+  return std::min(static_cast<int64_t>(bytes / token_bytes / kKvBlockSize * kKvBlockSize), config.context_length);
+}
+
+// Tokens of the KV cache that are asked for, or where nobody asked: few, and when memory is short an eighth of it, if
+// that is more.
+int64_t context_of(const MemoryRequest& request, const ModelConfig& config, uint64_t ceiling, uint64_t token_bytes,
+                   bool is_short) {
+  if (request.context > 0) return request.context;
+  const int64_t few = std::min<int64_t>(kSmallContext, config.context_length);
+  if (!is_short) return few;
+  return std::max(few, tokens_in(ceiling / 8, token_bytes, config));
+}
+
 struct Sizes {
   uint64_t memory = 0, piece = 0;
   uint64_t stays = 0;  // what is in memory even if all is streamed that can be: scales, what is in no file
@@ -96,6 +123,45 @@ uint64_t step_work_bytes(const ModelConfig& c, std::span<const WeightSize> weigh
   return activations + inputs + logits + tiles;
 }
 
+bool is_on_device(const DevicePlan& plan, const WeightSize& weight) {
+  if (weight.role == WeightRole::table) return plan.host_layers == 0;
+  return weight.role != WeightRole::layer || weight.layer >= plan.host_layers;
+}
+
+Result<DevicePlan> plan_device(const ModelConfig& config, std::span<const WeightSize> weights,
+                               const MemoryRequest& request) {
+  MemoryRequest on_device = request;
+  on_device.num_threads = 0;
+  const uint64_t layer_token =
+      KvCache::bytes_per_token(config, request.kv_dtype) / static_cast<uint64_t>(config.num_layers);
+  const uint64_t fixed = step_work_bytes(config, weights, on_device) + picture_work_bytes(config) + kDeviceMargin +
+                         (weights.size() + 2 * static_cast<uint64_t>(config.num_layers)) * kDevicePage;
+  uint64_t least = 0;
+  for (int32_t host_layers = 0; host_layers < config.num_layers; ++host_layers) {
+    DevicePlan plan;
+    plan.host_layers = host_layers;
+    plan.num_layers = config.num_layers;
+    plan.ceiling = request.device_ceiling;
+    plan.work_bytes = fixed;
+    for (const WeightSize& w : weights) plan.weight_bytes += is_on_device(plan, w) ? w.cost.memory_bytes : 0;
+    const uint64_t token_bytes = layer_token * static_cast<uint64_t>(config.num_layers - host_layers);
+    plan.context = context_of(request, config, request.device_ceiling, token_bytes, host_layers > 0);
+    plan.kv_bytes = round_up(static_cast<uint64_t>(plan.context), kKvBlockSize) * token_bytes;
+    least = fixed + plan.weight_bytes + plan.kv_bytes;
+    if (least > plan.ceiling) continue;
+    if (request.context == 0 && host_layers == 0) {  // the rest is for the context
+      plan.context = tokens_in(plan.ceiling - fixed - plan.weight_bytes, token_bytes, config);
+      plan.kv_bytes = round_up(static_cast<uint64_t>(plan.context), kKvBlockSize) * token_bytes;
+    }
+    return plan;
+  }
+  return Error(ErrorCode::out_of_memory,
+               "GPU memory: " + memory_text(request.device_ceiling) + " may be taken; at least " + memory_text(least) +
+                   " are needed for the head, one layer" +
+                   (config.vision ? ", the vision tower (--language-model-only)" : "") +
+                   " and what a step works in: a smaller format, less --context, or --backend cpu");
+}
+
 Result<MemoryPlan> plan_memory(const ModelConfig& config, std::span<const WeightSize> weights,
                                const MemoryRequest& request) {
   MemoryPlan plan;
@@ -115,24 +181,18 @@ Result<MemoryPlan> plan_memory(const ModelConfig& config, std::span<const Weight
                                std::max(256 * kMiB, kPiecesInRing * sizes.piece));
   if (request.ceiling == 0) return plan;
 
-  const int64_t whole_context = config.context_length;
   const uint64_t fixed = request.held_bytes + margin_of(request.ceiling) + plan.work_bytes;
-  int64_t context = request.context > 0 ? request.context : std::min(kSmallContext, whole_context);
-  plan.kv_bytes = kv_bytes(context);
+  plan.kv_bytes = kv_bytes(context_of(request, config, request.ceiling, token_bytes, false));
   const uint64_t in_memory = fixed + plan.ring_bytes + sizes.memory;
   if (in_memory + plan.kv_bytes <= request.ceiling) {
     if (request.context == 0 && plan.bounded) {  // the rest is for the context
-      const uint64_t fits = (request.ceiling - in_memory) / token_bytes / kKvBlockSize * kKvBlockSize;
-      plan.context = static_cast<int64_t>(std::min(fits, static_cast<uint64_t>(whole_context)));
+      plan.context = tokens_in(request.ceiling - in_memory, token_bytes, config);
       plan.kv_bytes = kv_bytes(plan.context);
     }
     return plan;
   }
-  if (request.context == 0) {  // an eighth of the ceiling, if that is more
-    const uint64_t eighth = request.ceiling / 8 / token_bytes / kKvBlockSize * kKvBlockSize;
-    context = std::max(context, static_cast<int64_t>(std::min(eighth, static_cast<uint64_t>(whole_context))));
-    plan.kv_bytes = kv_bytes(context);
-  }
+  const int64_t context = context_of(request, config, request.ceiling, token_bytes, true);
+  plan.kv_bytes = kv_bytes(context);
 
   plan.streams = true;
   plan.bounded = true;

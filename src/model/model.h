@@ -39,7 +39,8 @@ class Model {
   ~Model();
 
   const ModelConfig& config() const;
-  Backend& backend() const;
+  Backend& backend() const;  // of the head: logits and pictures' features are in its memory
+  const Placement& placement() const;
   // One step. logits: [batch.logits_rows.size(), vocab_size].
   Result<void> forward(const Batch& batch, KvCache& cache, MatrixView logits) const;
   // Tower and projector. Error when the model has no vision part.

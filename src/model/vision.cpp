@@ -63,19 +63,24 @@ Result<ImageFeatures> vision_forward(const ModelConfig& config, const VisionWeig
   const int64_t merge = int64_t{v.spatial_merge_size} * v.spatial_merge_size;
   const int64_t tile = std::min(n, kRowsAtOnce);
 
+  // All before the first op: one that fails must not leave ops that wait behind.
   Matrix patches = TRY(allocate(backend, n, int64_t{3} * v.patch_size * v.patch_size));
-  TRY(backend.write(cut_patches(image, v.patch_size), patches.view));
   Matrix hidden = TRY(allocate(backend, n, v.hidden_size));
   Matrix normed = TRY(allocate(backend, n, v.hidden_size));
   Matrix qkv = TRY(allocate(backend, n, 3 * int64_t{v.hidden_size}));
   Matrix attended = TRY(allocate(backend, n, v.hidden_size));
   Matrix gate_up = TRY(allocate(backend, tile, 2 * int64_t{v.intermediate_size}));
   Matrix gated = TRY(allocate(backend, tile, v.intermediate_size));
+  Matrix unfolded = TRY(allocate(backend, n / merge, v.hidden_size * merge));
+  Matrix merged = TRY(allocate(backend, n / merge, v.hidden_size));
+  Matrix projected = TRY(allocate(backend, n / merge, config.hidden_size));
+  Matrix out = TRY(allocate(backend, n / merge, config.hidden_size));
 
   const RopeTable rope = vision_rope(v.rope_theta, v.head_dim, grid_rows, grid_columns);
   const float scale = 1.0f / std::sqrt(static_cast<float>(v.head_dim));
   const int32_t segment[] = {static_cast<int32_t>(n)};
 
+  TRY(backend.write(cut_patches(image, v.patch_size), patches.view));
   backend.matmul(weights.patch_conv, patches.view, hidden.view);
   backend.rms_norm(hidden.view, weights.ln_pre, v.norm_eps, hidden.view);
   for (const DecoderLayerWeights& w : weights.layers) {
@@ -99,10 +104,6 @@ Result<ImageFeatures> vision_forward(const ModelConfig& config, const VisionWeig
   }
 
   // Projector: norm, merge neighbours, two linears. No norm ends the tower.
-  Matrix unfolded = TRY(allocate(backend, n / merge, v.hidden_size * merge));
-  Matrix merged = TRY(allocate(backend, n / merge, v.hidden_size));
-  Matrix projected = TRY(allocate(backend, n / merge, config.hidden_size));
-  Matrix out = TRY(allocate(backend, n / merge, config.hidden_size));
   backend.rms_norm(hidden.view, weights.projector_norm, v.projector_norm_eps, normed.view);
   backend.unfold_patches(normed.view, grid_rows, grid_columns, v.spatial_merge_size, unfolded.view);
   backend.matmul(weights.merging, unfolded.view, merged.view);

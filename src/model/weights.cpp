@@ -19,25 +19,30 @@ struct Part {
 
 class Loader {
  public:
-  Loader(const Checkpoint& checkpoint, const ModelConfig& config, TensorNames names,
-         Backend& backend, const std::function<bool(uint64_t, uint64_t)>& progress, const Log& log)
+  Loader(const Checkpoint& checkpoint, const ModelConfig& config, TensorNames names, const Placement& placement,
+         const std::function<bool(uint64_t, uint64_t)>& progress, const Log& log)
       : checkpoint_(checkpoint),
         config_(config),
         names_(std::move(names)),
-        backend_(backend),
+        placement_(placement),
         progress_(progress),
         log_(log) {}
 
-  // The weights that load() will pack, in its order, which is that of their use, and nothing read but
-  // the tables of the files.
-  Result<std::vector<PlannedWeight>> survey() {
+  // A weight that load() will pack.
+  struct Found {
+    PlannedWeight planned;
+    WeightSize size;
+    Backend* backend;
+  };
+  // All of them in its order, which is that of their use, and nothing read but the tables of the files.
+  Result<std::vector<Found>> survey() {
     is_survey_ = true;
     auto done = load();
     is_survey_ = false;
     if (!done) return std::move(done).error();
     return std::exchange(found_, {});
   }
-  const std::vector<WeightRole>& roles() const { return roles_; }
+  void place(const Placement& placement) { placement_ = placement; }
 
   Result<ModelWeights> load() {
     const std::string text = "language_model.";
@@ -45,16 +50,24 @@ class Loader {
     num_parameters_ = bytes_ = read_bytes_ = 0;
     const std::vector<Part> table = {{text + "embed_tokens.weight", config_.vocab_size}};
     const std::string fields = "vocab_size and hidden_size";
-    if (!config_.tied) w.embedding = TRY(linear(table, config_.hidden_size, fields, WeightRole::table));
+    // One matrix that is both lies twice where two backends need it.
+    const bool is_shared = config_.tied && placement_.host == nullptr;
+    backend_ = &placement_.of_embedding();
+    if (!is_shared) w.embedding = TRY(linear(table, config_.hidden_size, fields, WeightRole::table));
     const uint64_t table_bytes = w.embedding.bytes;
     BlockShape shape{config_.hidden_size, config_.num_heads, config_.num_kv_heads, config_.head_dim,
                      config_.intermediate_size};
     for (int32_t i = 0; i < config_.num_layers; ++i) {
       std::string prefix = text + "layers." + std::to_string(i) + ".";
+      backend_ = &placement_.of_layer(i);
+      layer_ = i;
       w.layers.push_back(TRY(block(prefix, kTextBlock, shape)));
     }
-    if (config_.tied) w.embedding = TRY(linear(table, config_.hidden_size, fields, WeightRole::head));
-    else w.head = TRY(linear({{"lm_head.weight", config_.vocab_size}}, config_.hidden_size, fields, WeightRole::head));
+    backend_ = placement_.main;
+    if (config_.tied && !is_shared)
+      num_parameters_ -= static_cast<uint64_t>(config_.vocab_size) * static_cast<uint64_t>(config_.hidden_size);
+    const std::vector<Part> head = config_.tied ? table : std::vector<Part>{{"lm_head.weight", config_.vocab_size}};
+    (is_shared ? w.embedding : w.head.emplace()) = TRY(linear(head, config_.hidden_size, fields, WeightRole::head));
     w.norm = TRY(vector(text + "norm.weight", config_.hidden_size, "hidden_size"));
     w.step_bytes = bytes_ - table_bytes;
     role_ = WeightRole::vision;
@@ -159,7 +172,7 @@ class Loader {
     }
     num_parameters_ += values.size();
     bytes_ += values.size() * sizeof(float);
-    return backend_.upload(values);
+    return backend_->upload(values);
   }
 
   // Makers of NVFP4 files give the matrices of one product one scale, as programs that join them
@@ -203,12 +216,15 @@ class Loader {
     }
     warn_of_global_scales(views);
     if (is_survey_) {
-      roles_.push_back(role.value_or(role_));
-      found_.push_back({std::move(views), WeightHome::memory, role_ == WeightRole::vision ? 1 : 0});
+      WeightSize size;
+      size.cost = backend_->weight_cost(views);
+      size.role = role.value_or(role_);
+      size.layer = layer_;
+      size.columns = columns;
+      found_.push_back({{std::move(views), WeightHome::memory, role_ == WeightRole::vision ? 1 : 0}, size, backend_});
       return Weight();
     }
-    Weight weight =
-        TRY(backend_.pack_weight(views).with_context(checkpoint_.path() + ": " + views[0].name));
+    Weight weight = TRY(backend_->pack_weight(views).with_context(checkpoint_.path() + ": " + views[0].name));
     for (const WeightView& view : views) {
       read_bytes_ += view.codes.size() + view.scale.bytes.size() + view.zero.bytes.size();
       if (!weight.is_mapped) checkpoint_.drop(view);
@@ -227,7 +243,8 @@ class Loader {
   const Checkpoint& checkpoint_;
   const ModelConfig& config_;
   TensorNames names_;
-  Backend& backend_;
+  Placement placement_;
+  Backend* backend_ = nullptr;  // of what is being loaded
   const std::function<bool(uint64_t, uint64_t)>& progress_;
   const Log& log_;
   bool warned_ = false;
@@ -236,9 +253,9 @@ class Loader {
   uint64_t decoded_bytes_ = 0;
   uint64_t num_parameters_ = 0, bytes_ = 0, read_bytes_ = 0;
   WeightRole role_ = WeightRole::layer;  // of what is being loaded
+  int32_t layer_ = 0;
   bool is_survey_ = false;
-  std::vector<PlannedWeight> found_;
-  std::vector<WeightRole> roles_;
+  std::vector<Found> found_;
 };
 
 // Whether most of what is to be in memory is in the page cache already: then the maps are the quickest
@@ -271,26 +288,52 @@ Result<ModelWeights> load_weights(const Checkpoint& checkpoint, const ModelConfi
                                   Backend& backend, const WeightLoadOptions& options, const Log& log,
                                   MemoryPlan* memory) {
   TensorNames names = TRY(TensorNames::detect(checkpoint));
-  Loader loader(checkpoint, config, std::move(names), backend, options.progress, log);
-  WeightPlan plan;
-  plan.weights = TRY(loader.survey());
-  for (const FileMap* map : checkpoint.maps()) plan.files.push_back({map->path(), map->bytes()});
+  Placement placement(backend);
+  Loader loader(checkpoint, config, std::move(names), placement, options.progress, log);
+  std::vector<Loader::Found> found = TRY(loader.survey());
   std::vector<WeightSize> sizes;
-  for (size_t i = 0; i < plan.weights.size(); ++i) {
-    const std::vector<WeightView>& parts = plan.weights[i].parts;
-    sizes.push_back({backend.weight_cost(parts), loader.roles()[i], parts[0].columns,
-                     lies_in_files(plan.files, parts)});
+  std::optional<DevicePlan> device;
+  if (options.memory.device_ceiling > 0) {
+    for (const Loader::Found& weight : found) sizes.push_back(weight.size);
+    device = TRY(plan_device(config, sizes, options.memory));
+    placement = Placement(backend, device->host_layers);
+    loader.place(placement);
+    found = TRY(loader.survey());
   }
-  *memory = TRY(plan_memory(config, sizes, options.memory));
+
+  // What the host's memory is planned for.
+  std::vector<StoredFile> files;
+  for (const FileMap* map : checkpoint.maps()) files.push_back({map->path(), map->bytes()});
+  Backend& host = placement.of_embedding();
+  ModelConfig part = config;
+  MemoryRequest request = options.memory;
+  if (device) request.context = device->context;
+  if (placement.host != nullptr) part.num_layers = placement.host_layers;
+  else if (device) request.ceiling = 0;  // nothing is the host's
+  sizes.clear();
+  for (Loader::Found& weight : found) {
+    weight.size.is_in_file = lies_in_files(files, weight.planned.parts);
+    if (weight.backend == &host) sizes.push_back(weight.size);
+  }
+  *memory = TRY(plan_memory(part, sizes, request));
+  memory->device = device;
   if (options.ring_bytes > 0) memory->ring_bytes = options.ring_bytes;
+
+  WeightPlan plan, of_device;
   Bytes first_streamed;
-  for (size_t i = 0; i < plan.weights.size(); ++i) {
-    plan.weights[i].home = memory->homes[i];
-    if (memory->homes[i] == WeightHome::streamed && first_streamed.empty()) {
-      first_streamed = plan.weights[i].parts[0].codes;
+  for (Loader::Found& weight : found) {
+    if (weight.backend != &host) {
+      of_device.weights.push_back(std::move(weight.planned));
+      continue;
     }
+    weight.planned.home = memory->homes[plan.weights.size()];
+    if (weight.planned.home == WeightHome::streamed && first_streamed.empty()) {
+      first_streamed = weight.planned.parts[0].codes;
+    }
+    plan.weights.push_back(std::move(weight.planned));
   }
   if (options.on_plan) options.on_plan(*memory, first_streamed);
+  plan.files = files;
   plan.bounded = memory->bounded;
   plan.direct = options.read || !is_cached(plan.weights, plan.files);
   plan.ring_bytes = memory->ring_bytes;
@@ -298,7 +341,12 @@ Result<ModelWeights> load_weights(const Checkpoint& checkpoint, const ModelConfi
   plan.log = log;
   log.info(plan.direct ? "weights are read past the page cache"
                        : "weights are in the page cache and are read through it");
-  TRY(backend.plan_weights(std::move(plan)).with_context(checkpoint.path()));
+  TRY(host.plan_weights(std::move(plan)).with_context(checkpoint.path()));
+  if (placement.host != nullptr) {
+    of_device.files = std::move(files);
+    of_device.log = log;
+    TRY(backend.plan_weights(std::move(of_device)).with_context(checkpoint.path()));
+  }
   return loader.load();
 }
 

@@ -10,6 +10,7 @@
 #include "io/checkpoint.h"
 #include "model/memory_plan.h"
 #include "model/model_config.h"
+#include "model/placement.h"
 
 namespace bise {
 

@@ -279,12 +279,17 @@ std::string Api::json_health(bool& well) const {
   const EngineHeartbeat beat = model_.engine->heartbeat();
   const EngineStats stats = model_.engine->stats();
   const bool stuck = beat.has_work && beat.seconds > options_.step_patience_s;
-  well = !stuck && !beat.is_stopped;
+  constexpr uint64_t kFailures = 3;  // one may be of its requests, so many in a row are of the machine
+  const bool failing = stats.failed_in_a_row >= kFailures;
+  well = !stuck && !beat.is_stopped && !failing;
   std::string out;
   JsonWriter json(out);
   json.begin_object().field("status", well ? "ok" : "unwell");
   if (beat.is_stopped) json.field("reason", "the engine is stopped");
   else if (stuck) json.field("reason", "there is work, and no step has ended for longer than allowed");
+  else if (failing)
+    json.field("reason",
+               "the last " + std::to_string(stats.failed_in_a_row) + " steps failed; their requests were told why");
   json.field("draining", draining_.load())
       .field("steps", beat.steps)
       .field("seconds_since_step", beat.seconds)

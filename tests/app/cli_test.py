@@ -20,6 +20,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "python"))
 from sanitized import is_sanitized  # noqa: E402
+from serve_process import Server  # noqa: E402
 
 BISE, GOLDEN = sys.argv[1], pathlib.Path(sys.argv[2])
 MODEL = GOLDEN / "model/ckpt/medium/hf-bf16"
@@ -431,6 +432,32 @@ class Memory(Case):
         code, out, err, _ = self.run_with("--memory", "10MiB")
         self.assert_error((code, out.decode(), err), 1, "a ceiling of 10 MiB is too small", "at least", "--context")
         self.assert_error(bise("run", self.model, "-p", "x", "--memory", "much"), 2, "--memory")
+
+    def test_a_server_whose_disk_fails_says_so_and_is_well_again_with_the_disk(self):
+        with Server(BISE, self.model, "--memory", "64MiB", "--context", "256", "--threads", "2") as server:
+            def ask():
+                status, _, text = server.request("POST", "/v1/completions", {"prompt": "hello", "max_tokens": 2, "temperature": 0})
+                return status, json.loads(text)
+
+            status, before = ask()
+            self.assertEqual(status, 200, before)
+            file = self.model / "model.safetensors"
+            tail = file.read_bytes()[self.size // 3:]
+            os.truncate(file, self.size // 3)
+            try:
+                for healthy in (True, True, False):
+                    status, answer = ask()
+                    self.assertEqual(status, 500, answer)
+                    self.assertIn("model.safetensors", answer["error"]["message"])
+                    self.assertEqual(server.get("/health")[0], 200 if healthy else 503)
+                self.assertIn("the last 3 steps failed", server.get("/health")[2])
+            finally:
+                with open(file, "ab") as whole:
+                    whole.write(tail)
+            status, after = ask()
+            self.assertEqual(status, 200, after)
+            self.assertEqual(after["choices"][0]["text"], before["choices"][0]["text"])
+            self.assertEqual(server.get("/health")[0], 200)
 
     def test_the_variable_sets_it_too(self):
         code, _, err = bise("run", self.model, "--raw", "-p", "x", "--max-tokens", "1", "--context", "64", env={"BISE_MEMORY": "64MiB"})

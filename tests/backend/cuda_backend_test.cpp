@@ -8,6 +8,7 @@
 #include "backend/cuda/gpu_attention.h"
 #include "backend/cuda/gpu_weight.h"
 #include "base/float_types.h"
+#include "support/device_failures.h"
 #include "support/op_cases.h"
 #include "support/op_checks.h"
 #include "support/reference_backend.h"
@@ -187,13 +188,6 @@ TEST(cuda_products, of_a_format_without_tiles_are_of_its_decoded_weights) {
 TEST(cuda_backend, says_what_it_does_not_do) {
   auto gpu = make_gpu(Precision::fast);
   BISE_NEED(gpu);
-  WeightPlan plan;
-  const test::RandomWeights weights({{FormatId::q4_0, 16}}, 64, kSeed);
-  plan.weights = {{weights.views(), WeightHome::streamed}};
-  const auto planned = gpu->plan_weights(plan);
-  ASSERT_FALSE(planned.has_value());
-  EXPECT_NE(planned.error().message().find("--backend cpu"), std::string::npos);
-
   auto memory = gpu->allocate(64 << 10, "a test").value();
   const MatrixView qkv{memory.data(), 3, 3 * 160};
   const int32_t table[] = {0};
@@ -210,6 +204,44 @@ TEST(cuda_backend, says_what_it_does_not_do) {
   ASSERT_FALSE(done.has_value());
   EXPECT_NE(done.error().message().find("160"), std::string::npos);
   EXPECT_TRUE(gpu->synchronize().has_value());  // it lives
+}
+
+TEST(cuda_backend, tells_of_a_device_that_fails_and_works_on_when_it_does_again) {
+  auto gpu = make_gpu(Precision::fast);
+  BISE_NEED(gpu);
+  if (!test::device_fails_on_demand()) GTEST_SKIP() << "a real GPU fails when it likes";
+  const test::RandomWeights weights({{FormatId::q4_0, 48}}, 64, kSeed);
+  const Weight weight = gpu->pack_weight(weights.views()).value();
+  auto memory = gpu->allocate(64 << 10, "a test").value();
+  const MatrixView x{memory.data(), 3, 64}, y{static_cast<std::byte*>(memory.data()) + (16 << 10), 3, 48};
+  std::vector<float> numbers;
+  for (int i = 0; i < 3 * 64; ++i) numbers.push_back(static_cast<float>(i % 13) - 6.0f);
+  auto product = [&]() -> Result<std::vector<float>> {
+    TRY(gpu->write(numbers, x));
+    gpu->matmul(weight, x, y);
+    const std::span<float> out = TRY(gpu->on_host(y));
+    return std::vector<float>(out.begin(), out.end());
+  };
+  const std::vector<float> expected = product().value();
+  test::fail_device(-1);
+  for (int i = 0; i < 2; ++i) {
+    const auto failed = product();
+    ASSERT_FALSE(failed.has_value());
+    EXPECT_EQ(failed.error().code(), ErrorCode::device);
+    EXPECT_NE(failed.error().message().find("the GPU failed"), std::string::npos);
+  }
+  test::fail_device(0);
+  EXPECT_EQ(product().value(), expected);
+
+  auto fresh = make_gpu(Precision::fast);  // its first product takes memory
+  test::fail_device_allocation(0);
+  fresh->matmul(weight, x, y);
+  fresh->rms_norm(y, memory, 1e-5f, y);
+  const auto failed = fresh->synchronize();
+  ASSERT_FALSE(failed.has_value());
+  EXPECT_EQ(failed.error().code(), ErrorCode::out_of_memory);
+  fresh->matmul(weight, x, y);
+  EXPECT_TRUE(fresh->synchronize().has_value());
 }
 
 TEST(cuda_backend, measures_what_its_memory_and_its_arithmetic_give) {

@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "backend/cuda/cuda_backend.h"
 #include "golden_model.h"
+#include "support/device_failures.h"
 
 namespace bise {
 namespace {
@@ -91,6 +92,11 @@ struct RunSetup {
   KvDType kv = KvDType::f32;
   int32_t chunk = 0;  // 0: the whole prompt at once
   MakeBackend make_backend = create_cpu_backend;
+  bool is_split = false;  // the first layers on the host
+
+  GoldenModel open(const std::string& path) const {
+    return is_split ? open_golden_split(path, backend, make_backend) : open_golden(path, backend, {}, make_backend);
+  }
 };
 
 // Runs one prompt in chunks, gives the logits of the golden positions, then decodes greedily.
@@ -156,7 +162,7 @@ class GoldenLogits : public ::testing::TestWithParam<const char*> {
         if (leave_out(GetParam(), run, format)) continue;
         std::string layout = format;
         if (!models.count(layout)) {
-          models[layout] = open_golden(checkpoint_path(GetParam(), layout), setup.backend, {}, setup.make_backend);
+          models[layout] = setup.open(checkpoint_path(GetParam(), layout));
         }
         ASSERT_NE(models[layout].model, nullptr);
         double tolerance = name == "jpeg" ? 1e-2 : 5e-4;
@@ -182,7 +188,7 @@ class GoldenLogits : public ::testing::TestWithParam<const char*> {
         if (leave_out(GetParam(), run, format)) continue;
         std::string layout = format;
         if (!models.count(layout)) {
-          models[layout] = open_golden(checkpoint_path(GetParam(), layout), setup.backend, {}, setup.make_backend);
+          models[layout] = setup.open(checkpoint_path(GetParam(), layout));
         }
         ASSERT_NE(models[layout].model, nullptr);
         double limit = 2 * run["distance"]["top20_logprob_max"].get<double>();
@@ -228,9 +234,44 @@ TEST_P(GoldenLogits, fast_precision_stays_within_twice_the_distance_of_bfloat16_
   if (const auto gpu = make_cuda_backend({}); !gpu) GTEST_SKIP() << gpu.error().message();
   check_fast({{.num_threads = 2, .precision = Precision::fast}, KvDType::bf16, 64, make_cuda_backend}, false);
 }
+TEST_P(GoldenLogits, reference_precision_equals_transformers_in_float32_on_a_gpu_that_is_too_small) {
+  if (!is_asked_of_gpu(GetParam())) return;
+  if (const auto gpu = make_cuda_backend({}); !gpu) GTEST_SKIP() << gpu.error().message();
+  check_float32({{.num_threads = 2, .precision = Precision::reference}, KvDType::f32, 37, make_cuda_backend, true},
+                false);
+}
 
 INSTANTIATE_TEST_SUITE_P(variants, GoldenLogits, ::testing::ValuesIn(kVariants),
                          [](const auto& variant) { return std::string(variant.param); });
+
+// Whatever allocation fails, on the device or in the step of the layers beside it, the next try gives the right numbers.
+TEST(Forward, memory_that_a_gpu_does_not_give_leaves_nothing_behind) {
+  if (!test::device_fails_on_demand()) GTEST_SKIP() << "a real GPU fails when it likes";
+  const BackendOptions options{.num_threads = 2};
+  const std::string path = checkpoint_path("small31", "hf-bf16");
+  ProcessedImage image;
+  image.height = image.width = 56;
+  for (int32_t i = 0; i < 3 * 56 * 56; ++i) image.pixels.push_back(static_cast<float>(i % 17) / 8.0f - 1.0f);
+  auto features = [&](const GoldenModel& m) -> Result<std::vector<float>> {
+    const ImageFeatures f = TRY(m.model->encode_image(image));
+    const std::span<float> numbers = TRY(m.backend->on_host(f.view));
+    return std::vector<float>(numbers.begin(), numbers.end());
+  };
+  const GoldenModel first = open_golden(path, options, {}, make_cuda_backend);
+  ASSERT_NE(first.model, nullptr);
+  const std::vector<float> expected = features(first).value();
+  const GoldenModel m = open_golden(path, options, {}, make_cuda_backend);
+  int failures = 0;
+  for (int skip = 0; skip < 100; ++skip, ++failures) {
+    test::fail_device_allocation(skip);
+    const auto got = features(m);
+    if (got) break;
+    EXPECT_EQ(got.error().code(), ErrorCode::out_of_memory);
+  }
+  test::fail_device_allocation(-1);
+  EXPECT_GT(failures, 8);
+  EXPECT_EQ(features(m).value(), expected);
+}
 
 // The contract of backend.h: a row of the result depends on its own sequence only.
 TEST(Forward, chunk_size_and_thread_count_do_not_change_a_bit) {

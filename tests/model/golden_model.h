@@ -50,12 +50,30 @@ inline GoldenModel open_golden(const std::string& path, const BackendOptions& op
   return m;
 }
 
+// On a device whose memory has no room for the first layer or two.
+inline GoldenModel open_golden_split(const std::string& path, const BackendOptions& options, MakeBackend make_backend) {
+  ModelLoadOptions load;
+  load.weights.memory.context = 64;
+  load.weights.memory.device_ceiling = uint64_t{1} << 40;
+  GoldenModel m = open_golden(path, options, load, make_backend);
+  if (m.model == nullptr) return m;
+  const DevicePlan whole = *m.model->memory_plan().device;
+  EXPECT_EQ(whole.host_layers, 0);
+  load.weights.memory.device_ceiling = whole.weight_bytes + whole.kv_bytes + whole.work_bytes - 1;
+  m = open_golden(path, options, load, make_backend);
+  if (m.model != nullptr) {
+    EXPECT_GT(m.model->memory_plan().device->host_layers, 0);
+    EXPECT_LT(m.model->memory_plan().device->host_layers, m.model->config().num_layers);
+  }
+  return m;
+}
+
 // One sequence in one cache: blocks in descending order, so that a mixed-up block table shows.
 class GoldenSequence {
  public:
   GoldenSequence(const GoldenModel& m, int32_t capacity, KvDType dtype) : m_(m) {
     int32_t blocks = (capacity + kKvBlockSize - 1) / kKvBlockSize;
-    auto cache = KvCache::create(*m.backend, m.model->config(), blocks, dtype);
+    auto cache = KvCache::create(m.model->placement(), m.model->config(), blocks, dtype);
     cache_ = std::make_unique<KvCache>(std::move(*cache));
     for (int32_t i = 0; i < blocks; ++i) table_.push_back(blocks - 1 - i);
   }

@@ -26,8 +26,9 @@ ModelConfig medium() {
 // Mistral Medium 3.5 in 4.5 bits: table and head in BF16, 88 layers, 48 blocks of a tower.
 std::vector<WeightSize> medium_weights() {
   std::vector<WeightSize> all;
-  auto add = [&](WeightRole role, uint64_t bytes, int64_t columns) {
+  auto add = [&](WeightRole role, uint64_t bytes, int64_t columns, int32_t layer = 0) {
     WeightSize w;
+    w.layer = layer;
     w.cost = {bytes, bytes, 0, 2 * kMiB};
     w.role = role;
     w.columns = columns;
@@ -35,10 +36,10 @@ std::vector<WeightSize> medium_weights() {
   };
   add(WeightRole::table, 3072 * kMiB, 12288);
   for (int i = 0; i < 88; ++i) {
-    add(WeightRole::layer, 100 * kMiB, 12288);
-    add(WeightRole::layer, 84 * kMiB, 12288);
-    add(WeightRole::layer, 396 * kMiB, 12288);
-    add(WeightRole::layer, 198 * kMiB, 28672);
+    add(WeightRole::layer, 100 * kMiB, 12288, i);
+    add(WeightRole::layer, 84 * kMiB, 12288, i);
+    add(WeightRole::layer, 396 * kMiB, 12288, i);
+    add(WeightRole::layer, 198 * kMiB, 28672, i);
   }
   add(WeightRole::head, 3072 * kMiB, 12288);
   for (int i = 0; i < 48; ++i) add(WeightRole::vision, 100 * kMiB, 8192);
@@ -55,6 +56,58 @@ MemoryRequest ceiling(uint64_t bytes) {
 
 uint64_t all_bytes(const MemoryPlan& plan, const MemoryRequest& request) {
   return plan.resident_bytes + plan.kv_bytes + plan.ring_bytes + plan.work_bytes + request.held_bytes;
+}
+
+// Mistral Medium 3.5 in 4.5 bits on a GPU of so much memory.
+Result<DevicePlan> on_gpu(uint64_t bytes, int64_t context = 0) {
+  MemoryRequest request;
+  request.device_ceiling = bytes;
+  request.context = context;
+  return plan_device(medium(), medium_weights(), request);
+}
+
+TEST(DevicePlan, what_fits_is_on_the_device_and_the_rest_is_for_the_context) {
+  const DevicePlan plan = on_gpu(139 * kGiB).value();
+  EXPECT_EQ(plan.host_layers, 0);
+  EXPECT_LE(plan.weight_bytes + plan.kv_bytes + plan.work_bytes, 139 * kGiB);
+  EXPECT_GT(plan.weight_bytes + plan.kv_bytes + plan.work_bytes, 138 * kGiB);
+  EXPECT_EQ(plan.context % kKvBlockSize, 0);
+  EXPECT_EQ(on_gpu(500 * kGiB).value().context, 262144);
+  EXPECT_EQ(on_gpu(139 * kGiB, 5000).value().context, 5000);
+}
+
+TEST(DevicePlan, layers_that_do_not_fit_are_the_hosts_and_no_more_than_that) {
+  for (uint64_t gib : {12, 16, 24, 32, 48}) {
+    const DevicePlan plan = on_gpu(gib * kGiB, 4096).value();
+    EXPECT_GT(plan.host_layers, 0) << gib;
+    const uint64_t used = plan.weight_bytes + plan.kv_bytes + plan.work_bytes, layer = 778 * kMiB + 16 * kMiB;
+    EXPECT_LE(used, gib * kGiB);
+    EXPECT_GT(used + layer, gib * kGiB) << gib;
+    EXPECT_EQ(plan.kv_bytes, static_cast<uint64_t>(88 - plan.host_layers) * 16 * kMiB);
+  }
+}
+
+TEST(DevicePlan, the_embedding_is_where_the_first_layer_is) {
+  WeightSize table, first, last, head;
+  table.role = WeightRole::table;
+  head.role = WeightRole::head;
+  last.layer = 87;
+  DevicePlan plan;
+  plan.host_layers = 1;
+  EXPECT_FALSE(is_on_device(plan, table));
+  EXPECT_FALSE(is_on_device(plan, first));
+  EXPECT_TRUE(is_on_device(plan, last));
+  EXPECT_TRUE(is_on_device(plan, head));
+  plan.host_layers = 0;
+  EXPECT_TRUE(is_on_device(plan, table));
+}
+
+TEST(DevicePlan, a_gpu_that_is_of_no_use_is_an_error_with_numbers) {
+  const auto plan = on_gpu(3 * kGiB);
+  ASSERT_FALSE(plan.has_value());
+  EXPECT_EQ(plan.error().code(), ErrorCode::out_of_memory);
+  EXPECT_NE(plan.error().message().find("3.0 GiB may be taken"), std::string::npos) << plan.error().message();
+  EXPECT_NE(plan.error().message().find("--backend cpu"), std::string::npos) << plan.error().message();
 }
 
 TEST(MemoryPlan, without_a_ceiling_everything_stays) {

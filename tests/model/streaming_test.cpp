@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <unistd.h>
 
+#include "backend/cuda/cuda_backend.h"
 #include "golden_model.h"
 #include "support/temp_folder.h"
 
@@ -37,16 +38,18 @@ ModelLoadOptions plain_load(const std::string& path) {
 }
 
 // The smallest ceiling with which the model loads, in steps of 3 %.
-ModelLoadOptions tightest(const std::string& path, const BackendOptions& backend) {
+ModelLoadOptions tightest(const std::string& path, const BackendOptions& backend,
+                          MakeBackend make_backend = create_cpu_backend, uint64_t device_ceiling = 0) {
   auto checkpoint = Checkpoint::open(path, {}, Log());
   EXPECT_TRUE(checkpoint.has_value()) << path;
   ModelLoadOptions load = plain_load(path);
   load.weights.memory.context = 64;
   load.weights.memory.is_firm = true;
   load.weights.memory.ceiling = 1 << 20;
+  load.weights.memory.device_ceiling = device_ceiling;
   for (;;) {
-    auto cpu = create_backend("cpu", backend);
-    auto model = Model::load(*checkpoint, **cpu, load, Log());
+    auto made = make_backend(backend);
+    auto model = Model::load(*checkpoint, **made, load, Log());
     if (model) return load;
     if (model.error().code() != ErrorCode::out_of_memory || load.weights.memory.ceiling > 1u << 30) {
       ADD_FAILURE() << path << ": " << model.error().message();
@@ -127,6 +130,23 @@ TEST(Streaming, gives_the_same_bits_as_memory_for_every_checkpoint) {
     }
   }
   EXPECT_GE(streamed, 10);
+}
+
+TEST(Streaming, of_the_layers_that_a_gpu_has_no_room_for_gives_the_same_bits) {
+  if (const auto gpu = make_cuda_backend({}); !gpu) GTEST_SKIP() << gpu.error().message();
+  const std::string path = checkpoint_path("smalltext", "hf-bf16");
+  const BackendOptions backend{.num_threads = 2};
+  const GoldenModel split = open_golden_split(path, backend, make_cuda_backend);
+  ASSERT_NE(split.model, nullptr);
+  EXPECT_FALSE(split.model->memory_plan().streams);
+  const auto expected = outputs(split);
+  const GoldenModel streamed =
+      open_golden(path, backend, tightest(path, backend, make_cuda_backend, split.model->memory_plan().device->ceiling),
+                  make_cuda_backend);
+  ASSERT_NE(streamed.model, nullptr);
+  EXPECT_GT(streamed.model->memory_plan().device->host_layers, 0);
+  EXPECT_TRUE(streamed.model->memory_plan().streams);
+  EXPECT_EQ(outputs(streamed), expected);
 }
 
 // MLX's patch convolution is brought into another order in memory: there are no bytes of a file to read for it.

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backend/cuda/device.h"
+#include "support/device_failures.h"
 #include "support/emulated_gpu.h"
 
 namespace bise::gpu {
@@ -14,6 +15,8 @@ namespace {
 
 constexpr size_t kPage = 4096;
 constexpr uint64_t kTotal = uint64_t{1} << 30;
+
+int failures_to_come = 0, allocations_to_failure = -1;
 
 std::map<void*, size_t>& mappings() {
   static std::map<void*, size_t> all;
@@ -47,6 +50,9 @@ Result<Stream> create_stream() { return Stream{}; }
 
 // A page that nobody may touch follows.
 Result<Buffer> allocate_device(uint64_t bytes, const char* what) {
+  if (allocations_to_failure >= 0 && allocations_to_failure-- == 0) {
+    return Error(ErrorCode::out_of_memory, std::string(what) + ": a test has it fail");
+  }
   if (bytes > kTotal) return Error(ErrorCode::out_of_memory, std::string(what) + ": more than the emulated GPU has");
   const size_t used = (bytes + 63) / 64 * 64, pages = (used + kPage - 1) / kPage * kPage + kPage;
   void* data = mmap(nullptr, pages, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -69,6 +75,18 @@ void replay(Stream stream, Graph graph) {
   for (const Command& c : *static_cast<const std::vector<Command>*>(graph.handle)) c.start(c, stream);
 }
 void release_graph(Graph graph) { delete static_cast<const std::vector<Command>*>(graph.handle); }
-Result<void> synchronize(Stream) { return {}; }
+Result<void> synchronize(Stream) {
+  if (failures_to_come == 0) return {};
+  if (failures_to_come > 0) --failures_to_come;
+  return Error(ErrorCode::device, "the GPU failed: a test has it fail");
+}
 
 }  // namespace bise::gpu
+
+namespace bise::test {
+
+bool device_fails_on_demand() { return true; }
+void fail_device(int count) { gpu::failures_to_come = count; }
+void fail_device_allocation(int skip) { gpu::allocations_to_failure = skip; }
+
+}  // namespace bise::test

@@ -24,22 +24,21 @@ RowsAct rows_act(Activation act) {
   return act == Activation::silu ? RowsAct::silu : act == Activation::gelu_erf ? RowsAct::gelu_erf : RowsAct::gelu_tanh;
 }
 
-std::string megabytes(uint64_t bytes) { return std::to_string(bytes / 1'000'000) + " MB"; }
-
 class CudaBackend : public Backend {
  public:
-  CudaBackend(const BackendOptions& options, DeviceInfo info, Stream stream)
+  CudaBackend(const BackendOptions& options, DeviceInfo info, Stream stream, std::unique_ptr<Backend> host)
       : options_(options),
         info_(std::move(info)),
         stream_(stream),
         uploads_(stream),
         queue_(stream),
-        pool_(options.num_threads > 0 ? options.num_threads : usable_cores(), options.nodes) {}
+        host_(std::move(host)) {}
 
   std::string description() const override { return "cuda " + info_.name + ", " + isa(); }
-  int num_threads() const override { return pool_.num_threads(); }
-  ThreadPool& host_threads() override { return pool_; }
-  const LogitMath& logit_math() const override { return cpu_kernels(detect_cpu_features().best()).logits; }
+  int num_threads() const override { return host_->num_threads(); }
+  ThreadPool& host_threads() override { return host_->host_threads(); }
+  Backend* host() override { return host_.get(); }
+  const LogitMath& logit_math() const override { return host_->logit_math(); }
   std::string isa() const override { return "sm_" + std::to_string(info_.major) + std::to_string(info_.minor); }
   Precision precision() const override { return options_.precision; }
   uint32_t activation_bytes() const override { return 4; }
@@ -54,22 +53,13 @@ class CudaBackend : public Backend {
     return cost;
   }
   Result<void> plan_weights(WeightPlan plan) override {
-    uint64_t all = 0;
-    bool streams = false;
-    for (const PlannedWeight& weight : plan.weights) {
-      all += weight_cost(weight.parts).memory_bytes;
-      streams = streams || weight.home == WeightHome::streamed;
-    }
-    if (!streams) return {};
-    return Error(
-        ErrorCode::unsupported,
-        "--backend cuda: the weights take " + megabytes(all) + ", and on the GPU " +
-            megabytes(gpu::device_memory().free_bytes) +
-            " are free for them, the KV cache and the activations: a smaller format fits, or --backend cpu, which reads "
-            "from the disk what does not fit");
+    for (const PlannedWeight& weight : plan.weights) CHECK(weight.home == WeightHome::memory);
+    return {};
   }
+  StreamStats stream_stats() const override { return host_->stream_stats(); }
+  double measure_streamed_products(double seconds) override { return host_->measure_streamed_products(seconds); }
   Result<Weight> pack_weight(std::span<const WeightView> parts) override {
-    return pack_gpu_weight(parts, pool_, stream_);
+    return pack_gpu_weight(parts, host_threads(), stream_);
   }
 
   Result<Buffer> allocate(uint64_t bytes, const char* what) override { return allocate_device(bytes, what); }
@@ -191,7 +181,7 @@ class CudaBackend : public Backend {
   void run(Body body) {
     if (failed_) return;  // what follows would be computed from nothing
     Result<void> done = body();
-    if (!done) failed_ = Error(ErrorCode::device, done.error().message());
+    if (!done) failed_ = std::move(done).error();
   }
   int32_t planes() const { return options_.precision == Precision::fast ? 1 : 3; }
   // More than asked: who comes for a little more, step by step, finds the same place.
@@ -227,7 +217,7 @@ class CudaBackend : public Backend {
   Stream stream_;
   Uploads uploads_;
   Queue queue_;
-  ThreadPool pool_;
+  std::unique_ptr<Backend> host_;
   Buffer inputs_, input_sums_;        // of a product
   Buffer queries_, partials_;         // of attention
   Buffer image_keys_, image_values_;  // of attention_full
@@ -394,8 +384,9 @@ Result<void> CudaBackend::attend_full(MatrixView qkv, int32_t num_heads, int32_t
 
 Result<std::unique_ptr<Backend>> make_cuda_backend(const BackendOptions& options) {
   DeviceInfo info = TRY(open_device());
+  std::unique_ptr<Backend> host = TRY(create_cpu_backend(options));
   const Stream stream = TRY(create_stream());
-  return std::unique_ptr<Backend>(std::make_unique<CudaBackend>(options, std::move(info), stream));
+  return std::unique_ptr<Backend>(std::make_unique<CudaBackend>(options, std::move(info), stream, std::move(host)));
 }
 
 }  // namespace bise

@@ -79,7 +79,7 @@ Result<Buffer> allocate_device(uint64_t bytes, const char* what) {
   return Error(ErrorCode::out_of_memory,
                std::string(what) + ": " + gigabytes(bytes) + " are needed on the GPU, " + gigabytes(memory.free_bytes) +
                    " of " + gigabytes(memory.total_bytes) +
-                   " are free; a smaller --ctx, --kv-cache-dtype fp8 or a smaller format of weights takes less");
+                   " are free; a smaller --context, --kv-cache-dtype fp8 or a smaller format of weights takes less");
 }
 
 Result<Buffer> allocate_pinned(uint64_t bytes, const char* what) {
