@@ -7,6 +7,7 @@
 #include "backend/cuda/cuda_kernels.h"
 #include "backend/cuda/gpu_attention.h"
 #include "backend/cuda/gpu_weight.h"
+#include "backend/cuda/linear_plan.h"
 #include "base/float_types.h"
 #include "support/device_failures.h"
 #include "support/op_cases.h"
@@ -168,6 +169,71 @@ TEST(cuda_queue, replays_what_comes_again) {
   EXPECT_EQ(queue.num_replays(), 3 + kColumns - 1);
   step(kColumns, 9);  // is forgotten by now
   EXPECT_EQ(queue.num_replays(), 3 + kColumns - 1);
+}
+
+// However a product is shared out over blocks and tokens: rows that fill no tile, ranges that begin inside a group of
+// scales and end inside a stage.
+TEST(cuda_products, have_the_same_bits_however_they_are_shared_out) {
+  auto gpu = make_gpu(Precision::fast);
+  BISE_NEED(gpu);
+  constexpr int64_t kRows = 275, kColumns = 1408, kTokens = 19;
+  gpu::Queue queue(gpu::create_stream().value());
+  std::vector<float> numbers;
+  for (int64_t i = 0; i < kTokens * kColumns; ++i) numbers.push_back(static_cast<float>(i * 37 % 101) / 50.0f - 1.0f);
+  const Buffer x = gpu->upload(numbers).value(), y = gpu->upload(std::vector<float>(kTokens * kRows)).value();
+  const Buffer rounded = gpu->allocate(kTokens * kColumns * 2, "inputs").value(),
+               sums = gpu->allocate(kTokens * kColumns / 16 * 4, "sums").value();
+  const MatrixView product{y.data(), kTokens, kRows};
+  const test::PartCase parts[] = {
+      {.format = FormatId::q4_0, .rows = kRows},
+      {.format = FormatId::q4_k, .rows = kRows},
+      {.format = FormatId::nvfp4, .rows = kRows},
+      {.format = FormatId::bf16, .rows = kRows},
+      {.format = FormatId::int_packed, .rows = kRows, .bits = 4, .group = 128, .has_zero = true},
+      {.format = FormatId::int_packed, .rows = kRows, .bits = 8, .group = 64},
+  };
+  for (const test::PartCase& part : parts) {
+    const int64_t columns = part.format == FormatId::q4_k ? 1280 : kColumns;
+    gpu::launch_input(queue, {static_cast<const float*>(x.data()), kTokens, columns, 0.0f, 1, columns,
+                              static_cast<uint16_t*>(rounded.data()), static_cast<float*>(sums.data())});
+    const test::RandomWeights weights({part}, columns, kSeed);
+    const Weight weight = gpu->pack_weight(weights.views()).value();
+    const WeightSegment& s = static_cast<const gpu::GpuWeight&>(*weight.storage).segments[0];
+    gpu::LinearArgs a;
+    a.tiles = s.data;
+    a.tile_bytes = s.tile_bytes;
+    a.is_integer = s.tiles->integer;
+    a.floats = s.tiles->floats;
+    a.ints = s.tiles->ints;
+    a.rows = kRows;
+    a.columns = a.padded = columns;
+    a.x = static_cast<const uint16_t*>(rounded.data());
+    a.x_sums = static_cast<const float*>(sums.data());
+    a.tokens = kTokens;
+    a.y = static_cast<float*>(y.data());
+    a.y_columns = kRows;
+    std::vector<float> expected;
+    for (int32_t n_tiles : {8, 4, 2, 1}) {
+      for (int32_t splits : {1, 2, 4, 8}) {
+        gpu::LinearPlan plan = gpu::plan_linear(kRows, kTokens, 1);
+        plan.n_tiles = n_tiles;
+        plan.token_blocks = (kTokens + 8 * n_tiles - 1) / (8 * n_tiles);
+        plan.splits = splits;
+        const Buffer partials = gpu->allocate(plan.partial_bytes() + 4, "parts").value(),
+                     arrivals = gpu->allocate(plan.arrival_bytes() + 4, "parts").value();
+        for (int again = 0; again < 2; ++again) {  // the counters are left as they were found
+          ASSERT_TRUE(gpu->write(std::vector<float>(kTokens * kRows, 7.0f), product).has_value());
+          ASSERT_TRUE(gpu::launch_linear(queue, a, plan, static_cast<float*>(partials.data()),
+                                         static_cast<uint32_t*>(arrivals.data())));
+          ASSERT_TRUE(queue.flush().has_value() && gpu::synchronize(queue.stream()).has_value());
+          const std::span<const float> got = gpu->on_host(product).value();
+          if (expected.empty()) expected.assign(got.begin(), got.end());
+          EXPECT_TRUE(same_bits(got, expected))
+              << describe_format(weights.views()[0]) << ' ' << n_tiles << " tiles, " << splits << " splits";
+        }
+      }
+    }
+  }
 }
 
 TEST(cuda_products, of_a_format_without_tiles_are_of_its_decoded_weights) {

@@ -4,6 +4,7 @@
 #include <bit>
 #include <boost/context/fiber.hpp>
 #include <cstring>
+#include <deque>
 #include <vector>
 
 #include "base/float_types.h"
@@ -15,7 +16,7 @@ namespace context = boost::context;
 
 constexpr int kWarpLanes = 32;
 constexpr size_t kStackBytes = 64 << 10;
-constexpr int kMostSharedBytes = 48 << 10;  // what every GPU gives a block without asking
+constexpr int kMostSharedBytes = 99 << 10;  // what the smallest of the GPUs gives a block
 
 // Keeps the stacks of threads that have ended for those that come.
 class Stacks {
@@ -53,7 +54,22 @@ struct Warp {
   emulated::LaneWords words[2][kWarpLanes];
 };
 
+struct Copy {
+  uint8_t* to;
+  const void* from;
+  size_t bytes;
+  bool is_there;
+
+  void land() const {
+    if (is_there) std::memcpy(to, from, bytes);
+    else std::memset(to, 0, bytes);
+  }
+};
+// A thread's copies that are on their way, by groups; the last one is open.
+using CopyGroups = std::deque<std::vector<Copy>>;
+
 struct Block {
+  std::vector<CopyGroups> copies;
   std::vector<context::fiber> fibers;
   std::vector<Warp> warps;
   Barrier barrier;
@@ -92,6 +108,7 @@ void run_block(int threads, const std::function<void()>& kernel) {
   block.fibers.clear();
   block.warps.assign(static_cast<size_t>((threads + kWarpLanes - 1) / kWarpLanes), Warp());
   block.alive = threads;
+  block.copies.assign(static_cast<size_t>(threads), CopyGroups(1));
   for (int t = 0; t < threads; ++t) {
     block.fibers.push_back(
         context::fiber(std::allocator_arg, StackSource{&stacks}, [&block, &kernel, t](context::fiber&& from) {
@@ -208,6 +225,24 @@ uint8_t* shared_bytes() { return shared.data(); }
 void sync_block() {
   meet(current->barrier, current->place.threads, [] {});
 }
+// In turn at once and as late as may be: a stage that is filled while somebody reads it fails in the one, one that is
+// read before it is there in the other.
+void copy_async(uint8_t* to, const void* from, int bytes, bool is_there) {
+  CHECK(reinterpret_cast<uintptr_t>(to) % static_cast<size_t>(bytes) == 0);
+  CHECK(reinterpret_cast<uintptr_t>(from) % static_cast<size_t>(bytes) == 0);
+  CHECK(to >= shared.data() && to + bytes <= shared.data() + shared.size());
+  const Copy copy{to, from, static_cast<size_t>(bytes), is_there};
+  if (launches % 4 < 2) copy.land();
+  else current->copies[static_cast<size_t>(current->place.thread)].back().push_back(copy);
+}
+void commit_copies() { current->copies[static_cast<size_t>(current->place.thread)].emplace_back(); }
+void wait_for_copies(int n) {
+  CHECK(n >= 0 && n <= 2);
+  CopyGroups& groups = current->copies[static_cast<size_t>(current->place.thread)];
+  for (; groups.size() > static_cast<size_t>(n) + 1; groups.pop_front()) {
+    for (const Copy& copy : groups.front()) copy.land();
+  }
+}
 float shuffle_xor(float value, int mask) {
   emulated::LaneWords words{};
   words.in[0] = std::bit_cast<uint32_t>(value);
@@ -250,12 +285,13 @@ uint32_t transpose_8x8(uint32_t pair) {
   emulated::run_in_warp(transpose, words);
   return words.out[0];
 }
-uint32_t load_once(const uint8_t* p) {
+uint32_t load_constant(const void* p) {
   CHECK(reinterpret_cast<uintptr_t>(p) % 4 == 0);
   uint32_t word;
   std::memcpy(&word, p, 4);
   return word;
 }
+float f16_bits_to_float(uint16_t bits) { return f16_to_f32(bits); }
 float bits_to_float(uint32_t bits) { return std::bit_cast<float>(bits); }
 uint32_t float_to_bits(float value) { return std::bit_cast<uint32_t>(value); }
 

@@ -8,11 +8,13 @@
 #include <cmath>
 #include <cstdint>
 #include <functional>
+#include <utility>
 
 #include "backend/cuda/queue.h"
 
 #define BISE_DEVICE inline
 #define BISE_KERNEL(threads) void
+#define BISE_KERNEL_OF(threads, blocks) void
 #define BISE_UNROLL
 #define BISE_UNROLL_BY_8
 
@@ -46,14 +48,27 @@ inline int block_y() { return emulated::place().block_y; }
 uint8_t* shared_bytes();
 void sync_block();
 float shuffle_xor(float value, int mask);
+void copy_async(uint8_t* to, const void* from, int bytes, bool is_there);
+inline void copy_async_16(uint8_t* to, const void* from, bool is_there) { copy_async(to, from, 16, is_there); }
+inline void copy_async_8(uint8_t* to, const void* from, bool is_there) { copy_async(to, from, 8, is_there); }
+void commit_copies();
+void wait_for_copies(int n);
+inline void memory_fence() {}
+inline uint32_t atomic_add(uint32_t* p, uint32_t value) { return std::exchange(*p, *p + value); }
+inline float load_fresh(const float* p) { return *p; }
 inline void atomic_and(uint32_t* p, uint32_t bits) { *p &= bits; }
 inline void atomic_or(uint32_t* p, uint32_t bits) { *p |= bits; }
 uint32_t byte_permute(uint32_t a, uint32_t b, uint32_t selector);
 uint32_t fma_bf16x2(uint32_t a, uint32_t b, uint32_t c);
 uint32_t to_bf16x2(float low, float high);
 void mma_bf16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
+inline void mma_bf16_from_zero(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  c[0] = c[1] = c[2] = c[3] = 0.0f;
+  mma_bf16(c, a, b0, b1);
+}
 uint32_t transpose_8x8(uint32_t pair);
-uint32_t load_once(const uint8_t* p);
+uint32_t load_constant(const void* p);
+float f16_bits_to_float(uint16_t bits);
 float bits_to_float(uint32_t bits);
 uint32_t float_to_bits(float value);
 

@@ -12,6 +12,7 @@
 #include "backend/cuda/gpu_attention.h"
 #include "backend/cuda/gpu_probe.h"
 #include "backend/cuda/gpu_weight.h"
+#include "backend/cuda/linear_plan.h"
 #include "backend/cuda/uploads.h"
 #include "base/thread_pool.h"
 
@@ -218,7 +219,7 @@ class CudaBackend : public Backend {
   Uploads uploads_;
   Queue queue_;
   std::unique_ptr<Backend> host_;
-  Buffer inputs_, input_sums_;        // of a product
+  Buffer inputs_, input_sums_, product_parts_, product_arrivals_;  // of a product
   Buffer queries_, partials_;         // of attention
   Buffer image_keys_, image_values_;  // of attention_full
   Buffer host_copy_;
@@ -234,7 +235,7 @@ Result<void> CudaBackend::multiply(const GpuWeight& weight, MatrixView x, Matrix
   in.planes = planes();
   in.padded = (x.columns + kBlock - 1) / kBlock * kBlock;
   TRY(grow(&inputs_, static_cast<uint64_t>(in.planes * in.rows * in.padded) * 2, "the inputs of a product"));
-  TRY(grow(&input_sums_, static_cast<uint64_t>(in.rows * in.padded / 16) * 4, "the inputs of a product"));
+  TRY(grow(&input_sums_, static_cast<uint64_t>(in.planes * in.rows * in.padded / 16) * 4, "the inputs of a product"));
   in.out = static_cast<uint16_t*>(inputs_.data());
   in.sums = static_cast<float*>(input_sums_.data());
   std::optional<float> made;  // the inputs that are there: with this scale
@@ -254,15 +255,22 @@ Result<void> CudaBackend::multiply(const GpuWeight& weight, MatrixView x, Matrix
     a.times = weight.times(i);
     a.over = weight.over(i);
     a.input_scale = in.e4m3_scale > 0.0f ? in.e4m3_scale : 1.0f;
-    a.x = in.out;
-    a.x_sums = in.sums;
     a.tokens = x.rows;
     a.padded = in.padded;
-    a.planes = in.planes;
     a.y = y.f32() + s.first_row;
     a.y_columns = y.columns;
-    a.accumulate = accumulate;
-    if (!launch_linear(queue_, a)) launch_linear_decoded(queue_, a);
+    const LinearPlan plan = plan_linear(a.rows, a.tokens, info_.num_multiprocessors);
+    TRY(grow(&product_parts_, plan.partial_bytes(), "the parts of a product"));
+    TRY(grow(&product_arrivals_, plan.arrival_bytes(), "the parts of a product"));
+    for (int32_t plane = 0; plane < in.planes; ++plane) {
+      a.x = in.out + plane * in.rows * in.padded;
+      a.x_sums = in.sums + plane * in.rows * (in.padded / 16);
+      a.accumulate = accumulate || plane > 0;
+      if (!launch_linear(queue_, a, plan, static_cast<float*>(product_parts_.data()),
+                         static_cast<uint32_t*>(product_arrivals_.data()))) {
+        launch_linear_decoded(queue_, a);
+      }
+    }
   }
   return {};
 }

@@ -1,6 +1,6 @@
-// What the CUDA backend launches. Pointers are the device's. A launch
-// joins the queue. Weights lie in the tiles of the CPU (tile_layout.h): their order is that of the
-// fragments of mma.m16n8k16, lane by lane. So does the KV cache (kv_layout.h).
+// What the CUDA backend launches. Pointers are the device's. A launch joins the queue. Weights lie in the tiles of the
+// CPU (tile_layout.h): their order is that of the fragments of mma.m16n8k16, lane by lane. So does the KV cache
+// (kv_layout.h).
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ struct InputArgs {
   int32_t planes = 1;
   int64_t padded = 0;       // columns of a row of a plane: a multiple of 32
   uint16_t* out = nullptr;  // [planes, rows, padded]
-  float* sums = nullptr;    // [rows, padded / 16] of the planes' sum
+  float* sums = nullptr;    // [planes, rows, padded / 16]: of each plane
   bool operator==(const InputArgs&) const = default;
 };
 
@@ -33,10 +33,9 @@ struct LinearArgs {
   const float* times = nullptr;  // [rows] factors of the sums; nullptr: none
   const float* over = nullptr;   // [rows] divisors
   float input_scale = 1.0f;      // of all inputs
-  const uint16_t* x = nullptr;   // of InputArgs
+  const uint16_t* x = nullptr;   // a plane of InputArgs
   const float* x_sums = nullptr;
   int64_t tokens = 0, padded = 0;
-  int32_t planes = 1;
   float* y = nullptr;  // [tokens, y_columns], the segment's first output
   int64_t y_columns = 0;
   bool accumulate = false;
@@ -174,7 +173,8 @@ constexpr int32_t kMostHeadDim = 128;  // of attention: its sums are registers
 
 void launch_input(Queue& queue, const InputArgs& args);
 // False: no kernel has this layout; launch_linear_decoded does.
-bool launch_linear(Queue& queue, const LinearArgs& args);
+struct LinearPlan;  // linear_plan.h
+bool launch_linear(Queue& queue, const LinearArgs& args, const LinearPlan& plan, float* partials, uint32_t* arrivals);
 // The slow twin: one weight at a time.
 void launch_linear_decoded(Queue& queue, const LinearArgs& args);
 void launch_embed(Queue& queue, const EmbedArgs& args);

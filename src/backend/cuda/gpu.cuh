@@ -9,6 +9,8 @@
 
 #define BISE_DEVICE __device__ __forceinline__
 #define BISE_KERNEL(threads) __global__ void __launch_bounds__(threads)
+// With registers for so many blocks at once on a multiprocessor.
+#define BISE_KERNEL_OF(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
 #define BISE_UNROLL _Pragma("unroll")
 #define BISE_UNROLL_BY_8 _Pragma("unroll 8")
 
@@ -25,6 +27,29 @@ BISE_DEVICE uint8_t* shared_bytes() {
 }
 BISE_DEVICE void sync_block() { __syncthreads(); }
 BISE_DEVICE float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0xFFFFFFFFu, value, mask); }
+// Copies of 16 or 8 bytes to shared memory that go on by themselves; zeros where nothing is there. Those since the
+// last commit_copies() are one group; wait_for_copies(n): all but the last n groups (0 to 2) are done.
+BISE_DEVICE void copy_async_16(uint8_t* to, const void* from, bool is_there) {
+  asm volatile(
+      "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(static_cast<uint32_t>(__cvta_generic_to_shared(to))),
+      "l"(from), "r"(is_there ? 16 : 0));
+}
+BISE_DEVICE void copy_async_8(uint8_t* to, const void* from, bool is_there) {
+  asm volatile(
+      "cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(static_cast<uint32_t>(__cvta_generic_to_shared(to))),
+      "l"(from), "r"(is_there ? 8 : 0));
+}
+BISE_DEVICE void commit_copies() { asm volatile("cp.async.commit_group;"); }
+BISE_DEVICE void wait_for_copies(int n) {
+  if (n == 0) asm volatile("cp.async.wait_group 0;" ::: "memory");
+  else if (n == 1) asm volatile("cp.async.wait_group 1;" ::: "memory");
+  else asm volatile("cp.async.wait_group 2;" ::: "memory");
+}
+// What this thread wrote before is seen by others before what it writes next.
+BISE_DEVICE void memory_fence() { __threadfence(); }
+BISE_DEVICE uint32_t atomic_add(uint32_t* p, uint32_t value) { return atomicAdd(p, value); }
+// What another block wrote.
+BISE_DEVICE float load_fresh(const float* p) { return __ldcg(p); }
 BISE_DEVICE void atomic_and(uint32_t* p, uint32_t bits) { atomicAnd(p, bits); }
 BISE_DEVICE void atomic_or(uint32_t* p, uint32_t bits) { atomicOr(p, bits); }
 
@@ -48,16 +73,28 @@ BISE_DEVICE void mma_bf16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, ui
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
+// c = a b
+BISE_DEVICE void mma_bf16_from_zero(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%10,%10,%10};"
+      : "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(0.0f));
+}
 // The transpose of the 8 x 8 matrix of 16-bit elements whose row lane / 4 has elements 2 (lane % 4) and the next here.
 BISE_DEVICE uint32_t transpose_8x8(uint32_t pair) {
   uint32_t d;
   asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(d) : "r"(pair));
   return d;
 }
-// A word that is read once: it need not stay in the nearest cache.
-BISE_DEVICE uint32_t load_once(const uint8_t* p) {
+// A word of the GPU's memory that nobody writes while this kernel runs.
+BISE_DEVICE uint32_t load_constant(const void* p) {
   uint32_t d;
-  asm("ld.global.nc.L1::no_allocate.b32 %0, [%1];" : "=r"(d) : "l"(p));
+  asm("ld.global.nc.b32 %0, [%1];" : "=r"(d) : "l"(p));
+  return d;
+}
+BISE_DEVICE float f16_bits_to_float(uint16_t bits) {
+  float d;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(d) : "h"(bits));
   return d;
 }
 BISE_DEVICE float bits_to_float(uint32_t bits) { return __uint_as_float(bits); }
@@ -73,7 +110,16 @@ constexpr int kWarp = 32;
 
 BISE_DEVICE float bf16_low(uint32_t pair) { return bits_to_float(pair << 16); }
 BISE_DEVICE float bf16_high(uint32_t pair) { return bits_to_float(pair & 0xFFFF0000u); }
+BISE_DEVICE uint16_t load_half(const void* p) { return *static_cast<const uint16_t*>(p); }
 BISE_DEVICE uint32_t load_word(const void* p) { return *static_cast<const uint32_t*>(p); }
+BISE_DEVICE void load_words(const void* p, uint32_t& first, uint32_t& second) {
+  struct alignas(8) Words {
+    uint32_t first, second;
+  };
+  const Words words = *static_cast<const Words*>(p);
+  first = words.first;
+  second = words.second;
+}
 
 // x in `planes` numbers of BF16 whose sum it is: three hold any float32, one is x rounded.
 template <int planes>

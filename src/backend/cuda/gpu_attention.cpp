@@ -12,12 +12,13 @@ AttentionPlan plan_attention(std::span<const AttentionSequence> sequences, int32
   const bool split = whole < least_items;
   AttentionPlan plan;
   for (const AttentionSequence& s : sequences) {
-    for (int32_t query = 0; query < s.num_rows * group; query += kItemQueries) {
-      const int32_t last = std::min(query + kItemQueries, s.num_rows * group) - 1;
-      auto end_of = [&](int32_t row) { return causal ? s.num_tokens - s.num_rows + row + 1 : s.num_tokens; };
-      const int32_t begin = window > 0 ? std::max(0, end_of(query / group) - window) : 0;
-      const int32_t first_segment = begin / kGpuSegment, end_segment = (end_of(last / group) - 1) / kGpuSegment + 1;
-      for (int32_t h = 0; h < num_kv_heads; ++h) {
+    // Neighbours in a block of the GPU read the same keys and values: those of one head.
+    for (int32_t h = 0; h < num_kv_heads; ++h) {
+      for (int32_t query = 0; query < s.num_rows * group; query += kItemQueries) {
+        const int32_t last = std::min(query + kItemQueries, s.num_rows * group) - 1;
+        auto end_of = [&](int32_t row) { return causal ? s.num_tokens - s.num_rows + row + 1 : s.num_tokens; };
+        const int32_t begin = window > 0 ? std::max(0, end_of(query / group) - window) : 0;
+        const int32_t first_segment = begin / kGpuSegment, end_segment = (end_of(last / group) - 1) / kGpuSegment + 1;
         AttentionItem item{s.first_row, s.num_rows, s.num_tokens, s.first_block, h, query, first_segment,
                            end_segment, -1};
         if (!split || end_segment - first_segment == 1) {

@@ -12,6 +12,10 @@ namespace bise::gpu {
 #ifdef __CUDACC__
 template <class Args>
 void start_kernel(void (*kernel)(Args), const Command& c, Stream stream, const Args& args) {
+  constexpr int kSharedWithoutAsking = 48 << 10;
+  if (c.shared_bytes > kSharedWithoutAsking) {
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, c.shared_bytes);
+  }
   const dim3 grid(static_cast<unsigned>(c.blocks_x), static_cast<unsigned>(c.blocks_y));
   kernel<<<grid, static_cast<unsigned>(c.threads), static_cast<size_t>(c.shared_bytes),
            static_cast<cudaStream_t>(stream.handle)>>>(args);

@@ -15,7 +15,7 @@ BISE_KERNEL(kThreads)
 make_input(const InputArgs a) {
   const int64_t row = block_x(), runs = a.padded / 16;
   for (int64_t run = thread_index(); run < runs; run += num_threads()) {
-    float sum = 0.0f;
+    float sums[planes] = {};
     for (int64_t k = 16 * run; k < 16 * run + 16; k += 2) {
       float x[2];
       for (int j = 0; j < 2; ++j) {
@@ -26,10 +26,10 @@ make_input(const InputArgs a) {
       split_pair<planes>(x[0], x[1], pairs);
       for (int p = 0; p < planes; ++p) {
         *reinterpret_cast<uint32_t*>(a.out + (p * a.rows + row) * a.padded + k) = pairs[p];
-        sum += bf16_low(pairs[p]) + bf16_high(pairs[p]);
+        sums[p] += bf16_low(pairs[p]) + bf16_high(pairs[p]);
       }
     }
-    a.sums[row * runs + run] = sum;
+    for (int p = 0; p < planes; ++p) a.sums[(p * a.rows + row) * runs + run] = sums[p];
   }
 }
 
@@ -43,9 +43,7 @@ BISE_KERNEL(kThreads) linear_decoded(const LinearArgs a) {
     const float w = a.is_integer
                         ? IntBlock(a.ints, tile, lane, k / kBlock, times, over).weight(static_cast<int>(k % kBlock))
                         : float_tile_weight(a.floats, tile, lane, k, times);
-    float x = 0.0f;
-    for (int p = 0; p < a.planes; ++p) x += bits_to_float(uint32_t{a.x[(p * a.tokens + token) * a.padded + k]} << 16);
-    sum += w * x;
+    sum += w * bits_to_float(uint32_t{a.x[token * a.padded + k]} << 16);
   }
   float* shared = reinterpret_cast<float*>(shared_bytes());
   shared[thread_index()] = sum;
@@ -76,8 +74,12 @@ BISE_KERNEL(kThreads) embed_rows(const EmbedArgs a) {
 void launch_input(Queue& queue, const InputArgs& args) {
   launch(args.planes == 1 ? make_input<1> : make_input<3>, args.rows, 1, kThreads, 0, queue, args);
 }
-bool launch_linear(Queue& queue, const LinearArgs& args) {
-  return args.is_integer ? launch_linear_int(queue, args) : launch_linear_float(queue, args);
+bool launch_linear(Queue& queue, const LinearArgs& args, const LinearPlan& plan, float* partials, uint32_t* arrivals) {
+  LinearKernelArgs k;
+  k.a = args;
+  k.partials = partials;
+  k.arrivals = arrivals;
+  return args.is_integer ? launch_linear_int(queue, k, plan) : launch_linear_float(queue, k, plan);
 }
 void launch_linear_decoded(Queue& queue, const LinearArgs& args) {
   launch(linear_decoded, args.rows, args.tokens, kThreads, kThreads * static_cast<int>(sizeof(float)), queue, args);

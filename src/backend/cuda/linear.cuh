@@ -1,7 +1,11 @@
-// Products of weights with few or many rows of inputs. A warp holds 16 rows of weights, decodes 16 or 32 columns
-// of them into fragments of mma.m16n8k16, and multiplies each fragment with all its tokens; the warps of a block
-// share the columns. Codes stay whole numbers, which BF16 holds exactly; scales meet the sums in float32. The
-// order of a sum depends on the weight's columns alone: a row of inputs has the same bits in any company.
+// Products of weights with few or many rows of inputs. A warp holds two tiles of 16 rows of weights, decodes 16
+// columns of each into fragments of mma.m16n8k16, and multiplies them with all tokens of its block; the block's warps
+// share the inputs. Weights and inputs come through a ring of stages in shared memory, filled some stages ahead. Codes
+// stay whole numbers, which BF16 holds exactly; scales meet the sums in float32.
+//
+// A sum is that of kRanges ranges of the columns, each from zero, in their order: blocks may share out the ranges and
+// leave their parts in memory, where the last of them adds them up. The order depends on the weight's columns alone:
+// a row of inputs has the same bits in any company.
 #pragma once
 
 #include <type_traits>
@@ -10,164 +14,249 @@
 #include "backend/cuda/cuda_kernels.h"
 #include "backend/cuda/gpu.cuh"
 #include "backend/cuda/launch.cuh"
+#include "backend/cuda/linear_plan.h"
 
 namespace bise::gpu {
 
-constexpr int kLinearWarps = 8;
+constexpr int kLinearWarps = kLinearTiles / kWarpTiles;
 
 template <int n_tiles>
 using Sums = float[n_tiles][4];
 
-// Where a warp's lane is in a fragment, and the tokens it multiplies.
-struct LinearLane {
-  int g = 0, t = 0;  // row (and, in b, token) and column of the fragment
-  int64_t first_token = 0;
+// What a format's kernel is made of: how many columns a unit of its tiles has, and a stage; what is between the
+// inputs of two tokens there, so that a warp's lanes read from different banks.
+template <int unit_columns_, int unit_bytes_, int columns_, int padding>
+struct StageShape {
+  static constexpr int kMostHeaderBytes = kTileRows * 8;
+  static constexpr int unit_columns = unit_columns_, columns = columns_, units = columns / unit_columns,
+                       x_stride = 2 * columns + padding, most_tile_bytes = units * (unit_bytes_ + kMostHeaderBytes);
+};
+// More columns where there are few tokens: what a stage costs beside its products is shared by them.
+template <int unit_bytes, int n_tiles>
+using IntStage = StageShape<kBlock, unit_bytes, n_tiles <= 2 ? 128 : 64, 32>;
+template <FloatCodes codes>
+using FloatStage = StageShape<16, 16 * kTileRows * code_bytes(codes), codes == FloatCodes::e4m3 ? 64 : 32, 16>;
+
+// sums += part times scale[row].
+template <int n_tiles>
+BISE_DEVICE void add_scaled(const float (&scale)[2], const Sums<n_tiles>& part, Sums<n_tiles>& sums) {
+  BISE_UNROLL
+  for (int n = 0; n < n_tiles; ++n) {
+    BISE_UNROLL
+    for (int i = 0; i < 4; ++i) sums[n][i] = fmaf(scale[i / 2], part[n][i], sums[n][i]);
+  }
+}
+
+// The ring: where a stage's inputs, their sums by runs of 16 columns, and the tiles lie.
+template <class Shape, int n_tiles>
+struct Stages {
+  static constexpr int kTokens = 8 * n_tiles;
+
+  const LinearKernelArgs& k;
+  int lane, warp;
+  int64_t first_token;
+  int32_t first_tile;  // of the warp
+
+  BISE_DEVICE uint8_t* stage(int i) const { return shared_bytes() + i * k.stage_bytes; }
+  BISE_DEVICE const uint8_t* x(int i, int token) const { return stage(i) + token * Shape::x_stride; }
+  BISE_DEVICE uint8_t* sums(int i) const { return stage(i) + kTokens * Shape::x_stride; }
+  BISE_DEVICE uint8_t* tile(int i, int t) const {
+    return sums(i) + kTokens * Shape::units * 8 + (kWarpTiles * warp + t) * k.tile_stage_bytes;
+  }
+  BISE_DEVICE bool has_tile(int t) const { return first_tile + t < k.num_tiles; }
 };
 
-template <int n_tiles>
-BISE_DEVICE void multiply(const LinearArgs& a, const LinearLane& lane, const uint32_t (&w)[4], int64_t column,
-                          int64_t next_column, Sums<n_tiles>& sums) {
-  BISE_UNROLL
-  for (int n = 0; n < n_tiles; ++n) {
-    const int64_t token = lane.first_token + 8 * n + lane.g;
-    for (int p = 0; p < a.planes; ++p) {
-      uint32_t b0 = 0, b1 = 0;
-      if (token < a.tokens) {
-        const uint16_t* x = a.x + (p * a.tokens + token) * a.padded;
-        b0 = load_word(x + column);
-        b1 = load_word(x + next_column);
+// What a lane reads of a stage: its warp's tiles from the next unit on, the inputs of token g, and the sums of inputs.
+struct StageCursor {
+  const uint8_t* tile[kWarpTiles];
+  const uint8_t* x;
+  const uint8_t* sums;
+
+  BISE_DEVICE void skip(int32_t bytes) {
+    BISE_UNROLL
+    for (int t = 0; t < kWarpTiles; ++t) tile[t] += bytes;
+  }
+};
+
+// Fills stages with the units of the ranges that a block has, which follow each other. A thread copies the same pieces
+// of each stage.
+template <class Shape, int n_tiles>
+struct StageFiller {
+  using Ring = Stages<Shape, n_tiles>;
+  static constexpr int kThreads = kLinearWarps * kWarp, kPieces = Shape::columns / 8;  // of 16 bytes
+  static constexpr int kXTurns = (Ring::kTokens * kPieces + kThreads - 1) / kThreads;
+  static constexpr int kTokensOfTurn = kThreads / kPieces;
+
+  const LinearKernelArgs& k;
+  const Ring& ring;
+  int32_t range, last_range, unit, end, left, in_group = 0;  // left: bytes of the tile
+  const uint8_t* tile[kWarpTiles];                           // this lane's next bytes
+  const uint16_t* x;                                         // of the first turn's token
+  const float* sums;
+
+  BISE_DEVICE StageFiller(const LinearKernelArgs& args, const Ring& stages, int32_t first, int32_t last)
+      : k(args),
+        ring(stages),
+        range(first),
+        last_range(last),
+        unit(k.range_begin(first)),
+        end(k.range_begin(first + 1)) {
+    const int32_t begin = k.units.span_begin(unit);
+    left = k.units.tile_bytes - begin;
+    if (k.units.per_group != 0) in_group = unit % k.units.per_group;
+    BISE_UNROLL
+    for (int t = 0; t < kWarpTiles; ++t) {
+      tile[t] = k.a.tiles + static_cast<uint64_t>(ring.first_tile + t) * k.a.tile_bytes + begin + 16 * ring.lane;
+    }
+    const int thread = thread_index();
+    x = k.a.x + (ring.first_token + thread / kPieces) * k.a.padded + unit * Shape::unit_columns +
+        8 * (thread % kPieces);
+    sums = k.a.x_sums + (ring.first_token + thread / Shape::units) * (k.a.padded / 16) +
+           2 * (unit + thread % Shape::units);
+    skip();
+  }
+  BISE_DEVICE void skip() {
+    while (unit == end && range < last_range) {
+      ++range;
+      end = k.range_begin(range + 1);
+    }
+  }
+  BISE_DEVICE bool done() const { return unit == end; }
+
+  BISE_DEVICE int32_t bytes_of(int32_t count) {
+    int32_t bytes = count * k.units.unit_bytes;
+    if (k.units.per_group == 1) return bytes + count * k.units.header_bytes;
+    if (k.units.per_group != 0) {
+      for (int32_t u = 0; u < count; ++u) {
+        if (in_group == 0) bytes += k.units.header_bytes;
+        if (++in_group == k.units.per_group) in_group = 0;
       }
-      mma_bf16(sums[n], w, b0, b1);
     }
+    return bytes < left ? bytes : left;
   }
-}
+  BISE_DEVICE void fill(int stage) {
+    const int32_t count = end - unit < Shape::units ? end - unit : Shape::units, bytes = bytes_of(count);
+    const int thread = thread_index();
+    uint8_t* to = ring.stage(stage) + thread / kPieces * Shape::x_stride + 16 * (thread % kPieces);
+    if (8 * (thread % kPieces) < count * Shape::unit_columns) {
+      BISE_UNROLL
+      for (int turn = 0; turn < kXTurns; ++turn) {
+        const int token = turn * kTokensOfTurn + thread / kPieces;
+        if (token >= Ring::kTokens) break;
+        const bool is_there = ring.first_token + token < k.a.tokens;
+        copy_async_16(to + turn * kTokensOfTurn * Shape::x_stride,
+                      is_there ? x + turn * kTokensOfTurn * k.a.padded : k.a.x, is_there);
+      }
+    }
+    if (k.needs_sums) {
+      static_assert(Ring::kTokens * Shape::units <= kThreads);
+      const int token = thread / Shape::units;
+      if (token < Ring::kTokens && thread % Shape::units < count) {
+        const bool is_there = ring.first_token + token < k.a.tokens;
+        copy_async_8(ring.sums(stage) + 8 * thread, is_there ? sums : k.a.x_sums, is_there);
+      }
+    }
+    BISE_UNROLL
+    for (int t = 0; t < kWarpTiles; ++t) {
+      if (!ring.has_tile(t)) continue;
+      uint8_t* tile_to = ring.tile(stage, t) + 16 * ring.lane;
+      BISE_UNROLL
+      for (int at = 0; at < Shape::most_tile_bytes; at += 16 * kWarp) {
+        if (at + 16 * ring.lane < bytes) copy_async_16(tile_to + at, tile[t] + at, true);
+      }
+      tile[t] += bytes;
+    }
+    x += count * Shape::unit_columns;
+    sums += 2 * count;
+    left -= bytes;
+    unit += count;
+    skip();
+  }
+};
 
-// sums += part times scale[row], part = 0.
+// A block's elements of y in its threads' order, of one range.
 template <int n_tiles>
-BISE_DEVICE void add_scaled(const float (&scale)[2], Sums<n_tiles>& part, Sums<n_tiles>& sums) {
-  BISE_UNROLL
-  for (int n = 0; n < n_tiles; ++n) {
+BISE_DEVICE float* partial_of(const LinearKernelArgs& k, int range) {
+  const int64_t block = int64_t{block_x()} / k.splits + int64_t{block_y()} * k.row_blocks;
+  return k.partials + ((block * kRanges + range) * (kWarpTiles * n_tiles * 4)) * (kLinearWarps * kWarp) +
+         thread_index();
+}
+
+// The kernel of a format: what it decodes and how is `Decoder`'s.
+template <class Shape, class Decoder, int n_tiles>
+BISE_DEVICE void linear(const LinearKernelArgs& k) {
+  const int warp = thread_index() / kWarp, in_warp = thread_index() % kWarp, g = in_warp / 4, t = in_warp % 4;
+  const int32_t split = block_x() % k.splits, row_block = block_x() / k.splits;
+  const int32_t ranges = kRanges / k.splits, first_range = split * ranges, last_range = first_range + ranges - 1;
+  const Stages<Shape, n_tiles> stages{k, in_warp, warp, int64_t{block_y()} * 8 * n_tiles,
+                                      row_block * kLinearTiles + kWarpTiles * warp};
+  const bool has_rows = stages.has_tile(0);
+
+  StageFiller<Shape, n_tiles> ahead(k, stages, first_range, last_range);
+  for (int i = 0; i < k.stages - 1; ++i) {
+    if (!ahead.done()) ahead.fill(i);
+    commit_copies();
+  }
+  Sums<n_tiles> totals[kWarpTiles] = {};
+  Decoder decoder(k, g, t);
+  int stage = 0;
+  for (int32_t range = first_range; range <= last_range; ++range) {
+    Sums<n_tiles> sums[kWarpTiles] = {};
+    const int32_t begin = k.range_begin(range), end = k.range_begin(range + 1);
+    decoder.begin_range(stages, begin);
+    for (int32_t unit = begin; unit < end; unit += Shape::units) {
+      wait_for_copies(k.stages - 2);
+      sync_block();  // the stage is there for all, and all are done with the one before it
+      if (!ahead.done()) ahead.fill(stage == 0 ? k.stages - 1 : stage - 1);
+      commit_copies();
+      if (has_rows) {
+        StageCursor cursor{{stages.tile(stage, 0), stages.tile(stage, 1)}, stages.x(stage, g), stages.sums(stage)};
+        BISE_UNROLL
+        for (int u = 0; u < Shape::units; ++u) {
+          if (unit + u == end) break;
+          decoder.unit(cursor, unit + u, u, unit + u + 1 == end, sums);
+        }
+      }
+      stage = stage + 1 == k.stages ? 0 : stage + 1;
+    }
+    float* partial = k.splits == 1 ? nullptr : partial_of<n_tiles>(k, range);
     BISE_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      sums[n][i] += scale[i / 2] * part[n][i];
-      part[n][i] = 0.0f;
+    for (int e = 0; e < kWarpTiles * n_tiles * 4; ++e) {
+      const float sum = sums[e / (4 * n_tiles)][e / 4 % n_tiles][e % 4];
+      if (partial == nullptr) totals[e / (4 * n_tiles)][e / 4 % n_tiles][e % 4] += sum;
+      else partial[e * kLinearWarps * kWarp] = sum;
     }
   }
-}
-
-// sums += minimum[row] times the inputs of `count` runs of 16 columns.
-template <int n_tiles>
-BISE_DEVICE void add_minimum(const LinearArgs& a, const LinearLane& lane, const float (&minimum)[2], int64_t first_run,
-                             int count, Sums<n_tiles>& sums) {
+  wait_for_copies(0);
+  if (k.splits > 1) {
+    // The last block of those that share these elements has them all.
+    memory_fence();
+    sync_block();
+    auto* is_last = reinterpret_cast<uint32_t*>(shared_bytes());
+    uint32_t* arrived = k.arrivals + row_block + int64_t{block_y()} * k.row_blocks;
+    if (thread_index() == 0) {
+      *is_last = atomic_add(arrived, 1u) == static_cast<uint32_t>(k.splits) - 1 ? 1u : 0u;
+      if (*is_last != 0) *arrived = 0;  // for the next launch
+    }
+    sync_block();
+    if (*is_last == 0) return;
+    memory_fence();
+    for (int range = 0; range < kRanges; ++range) {
+      const float* partial = partial_of<n_tiles>(k, range);
+      BISE_UNROLL
+      for (int e = 0; e < kWarpTiles * n_tiles * 4; ++e) {
+        totals[e / (4 * n_tiles)][e / 4 % n_tiles][e % 4] += load_fresh(partial + e * kLinearWarps * kWarp);
+      }
+    }
+  }
+  const LinearArgs& a = k.a;
   BISE_UNROLL
-  for (int n = 0; n < n_tiles; ++n) {
-    BISE_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      const int64_t token = lane.first_token + 8 * n + 2 * lane.t + i % 2;
-      if (token >= a.tokens) continue;
-      const float* x = a.x_sums + token * (a.padded / 16) + first_run;
-      float inputs = x[0];
-      for (int r = 1; r < count; ++r) inputs += x[r];
-      sums[n][i] += minimum[i / 2] * inputs;
-    }
-  }
-}
-
-// The codes of a block for rows g and g + 8, as bytes: of quad t, then of quad t + 4.
-template <IntCodes codes>
-BISE_DEVICE void load_codes(const uint8_t* p, int g, int t, uint32_t (&c)[2][2]) {
-  const uint8_t* low = p + high_bytes(codes);
-  BISE_UNROLL
-  for (int row = 0; row < 2; ++row) {
-    const int at = 4 * (g + 8 * row);
-    if constexpr (low_bits(codes) == 8) {
-      c[0][row] = load_once(low + 64 * t + at);
-      c[1][row] = load_once(low + 64 * (t + 4) + at);
-    } else if constexpr (low_bits(codes) == 4) {
-      const uint32_t w = load_once(low + 64 * t + at);
-      c[0][row] = w & 0x0F0F0F0Fu;
-      c[1][row] = w >> 4 & 0x0F0F0F0Fu;
-    } else {
-      const uint32_t w = load_once(low + 64 * (t % 2) + at) >> (2 * (t / 2));
-      c[0][row] = w & 0x03030303u;
-      c[1][row] = w >> 4 & 0x03030303u;
-    }
-    if constexpr (high_bits(codes) == 1) {
-      const uint32_t h = load_once(p + at);
-      c[0][row] |= (h >> t & 0x01010101u) << low_bits(codes);
-      c[1][row] |= (h >> (t + 4) & 0x01010101u) << low_bits(codes);
-    } else if constexpr (high_bits(codes) == 2) {
-      c[0][row] |= (load_once(p + at) >> (2 * t) & 0x03030303u) << 4;
-      c[1][row] |= (load_once(p + 64 + at) >> (2 * t) & 0x03030303u) << 4;
-    }
-  }
-}
-
-// A whole number of at most 256 as both halves of a pair of BF16.
-BISE_DEVICE uint32_t whole_bf16x2(int value) {
-  const uint32_t bits = float_to_bits(static_cast<float>(value));
-  return (bits & 0xFFFF0000u) | bits >> 16;
-}
-// Table values of four codes 0 to 15 in bytes.
-BISE_DEVICE uint32_t iq4_values(uint32_t codes) {
-  constexpr uint32_t kTable[4] = {0xBFAD9881u, 0xF6EADDCFu, 0x26190D01u, 0x71594535u};  // kIq4Values
-  uint32_t three = codes & 0x07070707u;
-  three |= three >> 4;
-  const uint32_t selector = (three & 0xFFu) | (three >> 8 & 0xFF00u);
-  const uint32_t low = byte_permute(kTable[0], kTable[1], selector),
-                 high = byte_permute(kTable[2], kTable[3], selector);
-  const uint32_t is_high = (codes >> 3 & 0x01010101u) * 0xFFu;
-  return (low & ~is_high) | (high & is_high);
-}
-
-// Four codes in bytes as two pairs of BF16, less `offset` (whole_bf16x2; of codes up to 6 bits 128 more).
-template <IntCodes codes>
-BISE_DEVICE void widen(uint32_t c, uint32_t offset, bool has_offset, uint32_t& first, uint32_t& second) {
-  constexpr uint32_t kOne = 0x3F803F80u, kMinus = 0x80008000u;
-  if constexpr (codes == IntCodes::e2m1) {
-    const uint32_t low = byte_permute(c, 0, 0x4140), high = byte_permute(c, 0, 0x4342);
-    // Exponent and mantissa in place, times 2^126.
-    first = fma_bf16x2((low & 0x00070007u) << 6 | (low & 0x00080008u) << 12, 0x7E807E80u, kMinus);
-    second = fma_bf16x2((high & 0x00070007u) << 6 | (high & 0x00080008u) << 12, 0x7E807E80u, kMinus);
-  } else if constexpr (codes == IntCodes::s8 || codes == IntCodes::iq4) {
-    if constexpr (codes == IntCodes::iq4) c = iq4_values(c);
-    // 0x4300 | b is 128 + b for b of seven bits; of that goes 128, or 256 for a negative code.
-    const uint32_t unsigned_codes = c ^ 0x80808080u, seven = unsigned_codes & 0x7F7F7F7Fu,
-                   top = unsigned_codes & 0x80808080u;
-    first = fma_bf16x2(byte_permute(seven, 0x43434343u, 0x4140), kOne, byte_permute(top, 0, 0x4140) ^ 0xC380C380u);
-    second = fma_bf16x2(byte_permute(seven, 0x43434343u, 0x4342), kOne, byte_permute(top, 0, 0x4342) ^ 0xC380C380u);
-    if (has_offset) {
-      first = fma_bf16x2(first, kOne, offset ^ kMinus);
-      second = fma_bf16x2(second, kOne, offset ^ kMinus);
-    }
-  } else {
-    first = fma_bf16x2(byte_permute(c, 0x43434343u, 0x4140), kOne, offset ^ kMinus);
-    second = fma_bf16x2(byte_permute(c, 0x43434343u, 0x4342), kOne, offset ^ kMinus);
-  }
-}
-
-// Adds what the warps of a block have of 16 rows and all their tokens, in their order, and writes it. `of_row` gives
-// the tile's row of a row of the fragment.
-template <int n_tiles, class RowOf>
-BISE_DEVICE void write_sums(const LinearArgs& a, const LinearLane& lane, int warp, const Sums<n_tiles>& sums,
-                            RowOf of_row) {
-  constexpr int kTokens = 8 * n_tiles;
-  float* shared = reinterpret_cast<float*>(shared_bytes());  // [warps][16 rows][tokens]
-  BISE_UNROLL
-  for (int n = 0; n < n_tiles; ++n) {
-    BISE_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      shared[(warp * kTileRows + lane.g + 8 * (i / 2)) * kTokens + 8 * n + 2 * lane.t + i % 2] = sums[n][i];
-    }
-  }
-  sync_block();
-  for (int at = thread_index(); at < kTileRows * kTokens; at += num_threads()) {
-    const int64_t token = lane.first_token + at / kTileRows;
-    const int fragment_row = at % kTileRows;
-    const int64_t row = int64_t{block_x()} * kTileRows + of_row(fragment_row);
+  for (int e = 0; e < kWarpTiles * n_tiles * 4; ++e) {
+    const int tile = e / (4 * n_tiles), n = e / 4 % n_tiles, i = e % 4;
+    const int64_t token = stages.first_token + 8 * n + 2 * t + i % 2;
+    const int64_t row = int64_t{stages.first_tile + tile} * kTileRows + Decoder::tile_row(g + 8 * (i / 2));
     if (token >= a.tokens || row >= a.rows) continue;
-    float sum = 0.0f;
-    for (int w = 0; w < kLinearWarps; ++w) sum += shared[(w * kTileRows + fragment_row) * kTokens + at / kTileRows];
+    float sum = totals[tile][n][i];
     if (a.times != nullptr) sum = sum * a.times[row] / a.over[row];
     sum *= a.input_scale;
     float* y = a.y + token * a.y_columns + row;
@@ -175,174 +264,39 @@ BISE_DEVICE void write_sums(const LinearArgs& a, const LinearLane& lane, int war
   }
 }
 
-template <IntCodes codes, BlockScales block_scales, int n_tiles>
-BISE_KERNEL(kLinearWarps* kWarp)
-linear_int(const LinearArgs a) {
-  const int warp = thread_index() / kWarp, in_warp = thread_index() % kWarp;
-  const LinearLane lane{in_warp / 4, in_warp % 4, int64_t{block_y()} * 8 * n_tiles};
-  const IntTile& tile = a.ints;
-  const uint8_t* data = a.tiles + static_cast<uint64_t>(block_x()) * a.tile_bytes;
-  const int64_t blocks = a.columns / kBlock, begin = blocks * warp / kLinearWarps,
-                end = blocks * (warp + 1) / kLinearWarps;
-  constexpr bool kSmallCodes = codes != IntCodes::s8 && codes != IntCodes::iq4;
-
-  Sums<n_tiles> sums = {}, part = {};
-  float scale[2] = {}, minimum[2] = {};
-  uint32_t offset[2] = {};
-  bool has_offset = false;
-  int64_t group_begin = begin;
-  for (int64_t b = begin; b < end; ++b) {
-    if (b == begin || b % tile.group_blocks == 0) {
-      const uint8_t* header = data + header_start(tile, b);
-      const uint8_t* minima = header + kTileRows * scale_bytes(tile.scale);
-      BISE_UNROLL
-      for (int row = 0; row < 2; ++row) {
-        const int r = lane.g + 8 * row;
-        scale[row] = tile_scale(tile.scale, header, r);
-        if (tile.minimum == Minimum::value) minimum[row] = tile_scale(tile.scale, minima, r);
-        const int zero = tile.offset + (tile.minimum == Minimum::zero_point ? minima[r] : 0);
-        offset[row] = whole_bf16x2(zero + (kSmallCodes ? 128 : 0));
-      }
-      has_offset = tile.minimum == Minimum::zero_point || tile.offset != 0;
-      group_begin = b;
-    }
-    const uint8_t* p = data + block_start(tile, b);
-    uint32_t c[2][2];
-    load_codes<codes>(p + block_scale_bytes(block_scales), lane.g, lane.t, c);
-    BISE_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      uint32_t w[4];
-      widen<codes>(c[half][0], offset[0], has_offset, w[0], w[2]);
-      widen<codes>(c[half][1], offset[1], has_offset, w[1], w[3]);
-      const int64_t column = kBlock * b + 16 * half + 4 * lane.t;
-      multiply<n_tiles>(a, lane, w, column, column + 2, part);
-      if constexpr (block_scales == BlockScales::i8_halves || block_scales == BlockScales::u4_halves ||
-                    block_scales == BlockScales::e4m3_halves) {
-        float of_half[2], minimum_of_half[2];
-        BISE_UNROLL
-        for (int row = 0; row < 2; ++row) {
-          const uint8_t s = p[kTileRows * half + lane.g + 8 * row];
-          of_half[row] = block_scales == BlockScales::e4m3_halves ? e4m3_to_f32(s) * 0x1p-8f
-                         : block_scales == BlockScales::i8_halves
-                             ? scale[row] * static_cast<float>(static_cast<int8_t>(s))
-                             : scale[row] * static_cast<float>(s & 15);
-          minimum_of_half[row] = -minimum[row] * static_cast<float>(s >> 4);
-        }
-        add_scaled<n_tiles>(of_half, part, sums);
-        if constexpr (block_scales == BlockScales::u4_halves) {
-          add_minimum<n_tiles>(a, lane, minimum_of_half, 2 * b + half, 1, sums);
-        }
-      }
-    }
-    if constexpr (block_scales == BlockScales::u8_min || block_scales == BlockScales::i8) {
-      float of_block[2], minimum_of_block[2];
-      BISE_UNROLL
-      for (int row = 0; row < 2; ++row) {
-        const int r = lane.g + 8 * row;
-        of_block[row] = scale[row] * (block_scales == BlockScales::i8 ? static_cast<float>(static_cast<int8_t>(p[r]))
-                                                                      : static_cast<float>(p[r]));
-        minimum_of_block[row] =
-            block_scales == BlockScales::i8 ? 0.0f : -minimum[row] * static_cast<float>(p[kTileRows + r]);
-      }
-      add_scaled<n_tiles>(of_block, part, sums);
-      if constexpr (block_scales == BlockScales::u8_min)
-        add_minimum<n_tiles>(a, lane, minimum_of_block, 2 * b, 2, sums);
-    }
-    if constexpr (block_scales == BlockScales::none) {
-      if (b + 1 == end || (b + 1) % tile.group_blocks == 0) {
-        add_scaled<n_tiles>(scale, part, sums);
-        if (tile.minimum == Minimum::value) {
-          add_minimum<n_tiles>(a, lane, minimum, 2 * group_begin, static_cast<int>(2 * (b + 1 - group_begin)), sums);
-        }
-      }
-    }
-  }
-  write_sums<n_tiles>(a, lane, warp, sums, [](int row) { return row; });
+// Two words of rows g and g + 8, 32 bytes apart, of runs of 64 bytes by t: half of the lanes read them in the other
+// order, so that a warp's 32 words are in 32 banks.
+BISE_DEVICE void load_rows(const uint8_t* p, int t, uint32_t& row0, uint32_t& row8) {
+  const bool other = (t & 2) != 0;
+  const uint32_t first = load_word(p + (other ? 32 : 0)), second = load_word(p + (other ? 0 : 32));
+  row0 = other ? second : first;
+  row8 = other ? first : second;
 }
 
-// The planes of a float format's weights: their sum is the weight, exactly.
-template <FloatCodes codes>
-constexpr int weight_planes() {
-  return codes == FloatCodes::f32 ? 3 : codes == FloatCodes::f16 ? 2 : 1;
-}
-// The tile's row of a row of the fragment: a word holds two rows of the formats whose word holds no pair of columns.
-template <FloatCodes codes>
-BISE_DEVICE int float_row(int fragment_row) {
-  if constexpr (codes == FloatCodes::f32 || codes == FloatCodes::bf16) return fragment_row;
-  const int place = fragment_row < 8 ? 2 * fragment_row : 2 * (fragment_row - 8) + 1;
-  if constexpr (codes == FloatCodes::f16) return place;
-  return place / 4 == 1 ? place + 4 : place / 4 == 2 ? place - 4 : place;
-}
-// Two columns of rows float_row(g) and float_row(g + 8).
-template <FloatCodes codes>
-BISE_DEVICE void load_pair(const uint8_t* p, int g, uint32_t (&row0)[weight_planes<codes>()],
-                           uint32_t (&row8)[weight_planes<codes>()]) {
-  if constexpr (codes == FloatCodes::bf16) {
-    row0[0] = load_once(p + 4 * g);
-    row8[0] = load_once(p + 4 * (g + 8));
-  } else if constexpr (codes == FloatCodes::e4m3) {
-    const uint32_t w = load_once(p + 4 * g);
-    row0[0] = e4m3_to_bf16x2(byte_permute(w, 0, 0x4140));
-    row8[0] = e4m3_to_bf16x2(byte_permute(w, 0, 0x4342));
-  } else if constexpr (codes == FloatCodes::f16) {
-    const uint32_t first = load_once(p + 4 * g), second = load_once(p + 2 * kTileRows + 4 * g);
-    split_pair<2>(f16_to_f32(static_cast<uint16_t>(first)), f16_to_f32(static_cast<uint16_t>(second)), row0);
-    split_pair<2>(f16_to_f32(static_cast<uint16_t>(first >> 16)), f16_to_f32(static_cast<uint16_t>(second >> 16)),
-                  row8);
-  } else {
-    split_pair<3>(bits_to_float(load_once(p + 4 * g)), bits_to_float(load_once(p + 4 * (kTileRows + g))), row0);
-    split_pair<3>(bits_to_float(load_once(p + 4 * (g + 8))), bits_to_float(load_once(p + 4 * (kTileRows + g + 8))),
-                  row8);
-  }
-}
-
-template <FloatCodes codes, bool has_groups, int n_tiles>
-BISE_KERNEL(kLinearWarps* kWarp)
-linear_float(const LinearArgs a) {
-  const int warp = thread_index() / kWarp, in_warp = thread_index() % kWarp;
-  const LinearLane lane{in_warp / 4, in_warp % 4, int64_t{block_y()} * 8 * n_tiles};
-  const FloatTile& tile = a.floats;
-  const uint8_t* data = a.tiles + static_cast<uint64_t>(block_x()) * a.tile_bytes;
-  const int64_t steps = (a.columns + 15) / 16, begin = steps * warp / kLinearWarps,
-                end = steps * (warp + 1) / kLinearWarps;
-  const int64_t group_steps = has_groups ? tile.group_columns / 16 : 1;
-  constexpr int kPlanes = weight_planes<codes>();
-
-  Sums<n_tiles> sums = {}, part = {};
-  for (int64_t s = begin; s < end; ++s) {
-    uint32_t w[2][2][kPlanes] = {};  // [pair][row]
-    BISE_UNROLL
-    for (int pair = 0; pair < 2; ++pair) {
-      const int64_t column = 16 * s + 8 * pair + 2 * lane.t;
-      if (column < a.columns) load_pair<codes>(data + column_start(tile, column), lane.g, w[pair][0], w[pair][1]);
-    }
-    BISE_UNROLL
-    for (int plane = 0; plane < kPlanes; ++plane) {
-      const uint32_t fragment[4] = {w[0][0][plane], w[0][1][plane], w[1][0][plane], w[1][1][plane]};
-      multiply<n_tiles>(a, lane, fragment, 16 * s + 2 * lane.t, 16 * s + 8 + 2 * lane.t, has_groups ? part : sums);
-    }
-    if (has_groups && (s + 1 == end || (s + 1) % group_steps == 0)) {
-      const uint8_t* header =
-          data + column_start(tile, s / group_steps * tile.group_columns) - kTileRows * scale_bytes(tile.scale);
-      const float scale[2] = {tile_scale(tile.scale, header, float_row<codes>(lane.g)),
-                              tile_scale(tile.scale, header, float_row<codes>(lane.g + 8))};
-      add_scaled<n_tiles>(scale, part, sums);
-    }
-  }
-  write_sums<n_tiles>(a, lane, warp, sums, [](int row) { return float_row<codes>(row); });
-}
-
-// Tokens of a block: more where there are many, so that codes are widened once for all of them.
+// Calls with the number of tiles of 8 tokens that the plan has.
 template <class Launch>
-void with_tokens(int64_t tokens, Launch launch_with) {
-  if (tokens <= 8) return launch_with(std::integral_constant<int, 1>());
-  if (tokens <= 16) return launch_with(std::integral_constant<int, 2>());
-  launch_with(std::integral_constant<int, 8>());
+void with_n_tiles(int32_t n_tiles, Launch launch_with) {
+  switch (n_tiles) {
+    case 1: return launch_with(std::integral_constant<int, 1>());
+    case 2: return launch_with(std::integral_constant<int, 2>());
+    case 4: return launch_with(std::integral_constant<int, 4>());
+    default: return launch_with(std::integral_constant<int, 8>());
+  }
 }
-template <class Kernel>
-void launch_tiles(Kernel kernel, int n_tiles, Queue& queue, const LinearArgs& a) {
-  launch(kernel, (a.rows + kTileRows - 1) / kTileRows, (a.tokens + 8 * n_tiles - 1) / (8 * n_tiles),
-         kLinearWarps * kWarp, kLinearWarps * kTileRows * 8 * n_tiles * static_cast<int>(sizeof(float)), queue, a);
+template <class Shape>
+void launch_linear_kernel(void (*kernel)(LinearKernelArgs), Queue& queue, LinearKernelArgs k, const LinearPlan& plan) {
+  // Few tokens wait for memory alone: several blocks to a multiprocessor then, and what every GPU gives without asking.
+  const int32_t most = plan.n_tiles <= 2 ? 48 << 10 : 96 << 10;
+  constexpr int32_t kMostStages = 4;
+  k.num_tiles = static_cast<int32_t>((k.a.rows + kTileRows - 1) / kTileRows);
+  k.row_blocks = static_cast<int32_t>(plan.row_blocks);
+  k.splits = plan.splits;
+  k.tile_stage_bytes = Shape::units * k.units.unit_bytes + k.units.most_headers(Shape::units) * k.units.header_bytes;
+  k.stage_bytes = 8 * plan.n_tiles * (Shape::x_stride + 8 * Shape::units) + kLinearTiles * k.tile_stage_bytes;
+  k.stages = most / k.stage_bytes;
+  k.stages = k.stages < 2 ? 2 : k.stages > kMostStages ? kMostStages : k.stages;
+  launch(kernel, plan.row_blocks * plan.splits, plan.token_blocks, kLinearWarps * kWarp, k.stages * k.stage_bytes,
+         queue, k);
 }
 
 }  // namespace bise::gpu
