@@ -106,6 +106,12 @@ std::string memory_text(uint64_t bytes) {
   return text;
 }
 
+uint64_t loading_ring_bytes(std::span<const WeightSize> weights) {
+  const Sizes sizes = sizes_of(weights);
+  const uint64_t least = kPiecesInRing * sizes.piece;
+  return std::clamp(sizes.memory / 64, least, std::max(256 * kMiB, least));
+}
+
 uint64_t step_work_bytes(const ModelConfig& c, std::span<const WeightSize> weights,
                          const MemoryRequest& request) {
   const uint64_t rows = static_cast<uint64_t>(request.step_tokens);
@@ -176,9 +182,7 @@ Result<MemoryPlan> plan_memory(const ModelConfig& config, std::span<const Weight
   auto kv_bytes = [&](int64_t tokens) {
     return round_up(static_cast<uint64_t>(tokens), kKvBlockSize) * token_bytes;
   };
-  // While everything is loaded into memory a small ring does.
-  plan.ring_bytes = std::clamp(sizes.memory / 64, kPiecesInRing * sizes.piece,
-                               std::max(256 * kMiB, kPiecesInRing * sizes.piece));
+  plan.ring_bytes = loading_ring_bytes(weights);
   if (request.ceiling == 0) return plan;
 
   const uint64_t fixed = request.held_bytes + margin_of(request.ceiling) + plan.work_bytes;

@@ -77,6 +77,9 @@ bool is_on_device(const DevicePlan& plan, const WeightSize& weight);
 Result<MemoryPlan> plan_memory(const ModelConfig& config, std::span<const WeightSize> weights,
                                const MemoryRequest& request);
 
+// Of read-ahead while everything is loaded into memory: a small ring does.
+uint64_t loading_ring_bytes(std::span<const WeightSize> weights);
+
 // "9.8 GiB"
 std::string memory_text(uint64_t bytes);
 

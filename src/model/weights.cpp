@@ -320,9 +320,11 @@ Result<ModelWeights> load_weights(const Checkpoint& checkpoint, const ModelConfi
   if (options.ring_bytes > 0) memory->ring_bytes = options.ring_bytes;
 
   WeightPlan plan, of_device;
+  std::vector<WeightSize> device_sizes;
   Bytes first_streamed;
   for (Loader::Found& weight : found) {
     if (weight.backend != &host) {
+      device_sizes.push_back(weight.size);
       of_device.weights.push_back(std::move(weight.planned));
       continue;
     }
@@ -345,6 +347,9 @@ Result<ModelWeights> load_weights(const Checkpoint& checkpoint, const ModelConfi
   if (placement.host != nullptr) {
     of_device.files = std::move(files);
     of_device.log = log;
+    of_device.ring_bytes = options.ring_bytes > 0 ? options.ring_bytes : loading_ring_bytes(device_sizes);
+    of_device.direct = options.read || !is_cached(of_device.weights, of_device.files);
+    of_device.read = options.read;
     TRY(backend.plan_weights(std::move(of_device)).with_context(checkpoint.path()));
   }
   return loader.load();

@@ -88,14 +88,17 @@ std::vector<std::vector<float>> outputs(const GoldenModel& m) {
 }
 
 // All in memory, read past the page cache.
-void expect_same_past_the_page_cache(const std::string& path, const BackendOptions& backend,
-                                     const std::vector<std::vector<float>>& expected) {
-  ModelLoadOptions direct = plain_load(path);
-  direct.weights.read = [](int fd, void* into, uint64_t bytes, uint64_t offset) -> int64_t {
+ModelLoadOptions direct_load(const std::string& path) {
+  ModelLoadOptions load = plain_load(path);
+  load.weights.read = [](int fd, void* into, uint64_t bytes, uint64_t offset) -> int64_t {
     ssize_t got = ::pread(fd, into, bytes, static_cast<off_t>(offset));
     return got >= 0 ? got : -int64_t{errno};
   };
-  GoldenModel loaded = open_golden(path, backend, direct);
+  return load;
+}
+void expect_same_past_the_page_cache(const std::string& path, const BackendOptions& backend,
+                                     const std::vector<std::vector<float>>& expected) {
+  GoldenModel loaded = open_golden(path, backend, direct_load(path));
   ASSERT_NE(loaded.model, nullptr) << path;
   EXPECT_FALSE(loaded.model->memory_plan().streams);
   EXPECT_EQ(outputs(loaded), expected) << path;
@@ -130,6 +133,29 @@ TEST(Streaming, gives_the_same_bits_as_memory_for_every_checkpoint) {
     }
   }
   EXPECT_GE(streamed, 10);
+}
+
+TEST(Streaming, past_the_page_cache_a_gpu_gets_the_same_weights) {
+  if (const auto gpu = make_cuda_backend({}); !gpu) GTEST_SKIP() << gpu.error().message();
+  const BackendOptions backend{.num_threads = 2};
+  int compared = 0;
+  for (const std::string& path : every_checkpoint()) {
+    if (path.find("own/gguf") == std::string::npos && path.find("smalltext") == std::string::npos) continue;
+    std::atomic<int> reads = 0;
+    ModelLoadOptions load = direct_load(path);
+    load.weights.read = [&reads, read = load.weights.read](int fd, void* into, uint64_t bytes, uint64_t offset) {
+      ++reads;
+      return read(fd, into, bytes, offset);
+    };
+    const GoldenModel mapped = open_golden(path, backend, plain_load(path), make_cuda_backend),
+                      direct = open_golden(path, backend, load, make_cuda_backend);
+    ASSERT_TRUE(mapped.model != nullptr && direct.model != nullptr) << path;
+    EXPECT_GT(reads, 0) << path;
+    auto logits = [](const GoldenModel& m) { return GoldenSequence(m, 64, KvDType::bf16).run({7, 100, 9}, {0, 2}); };
+    EXPECT_EQ(logits(direct), logits(mapped)) << path;
+    ++compared;
+  }
+  EXPECT_GT(compared, 3);
 }
 
 TEST(Streaming, of_the_layers_that_a_gpu_has_no_room_for_gives_the_same_bits) {

@@ -33,7 +33,8 @@ class CudaBackend : public Backend {
         stream_(stream),
         uploads_(stream),
         queue_(stream),
-        host_(std::move(host)) {}
+        host_(std::move(host)),
+        loader_(host_->host_threads(), stream) {}
 
   std::string description() const override { return "cuda " + info_.name + ", " + isa(); }
   int num_threads() const override { return host_->num_threads(); }
@@ -49,19 +50,15 @@ class CudaBackend : public Backend {
     const std::vector<WeightSegment> segments = plan_gpu_segments(parts);
     WeightCost cost;
     cost.memory_bytes = gpu_weight_bytes(segments);
+    cost.piece_bytes = WeightStream::smallest_piece(plan_segments(parts, true));
     for (const WeightSegment& s : segments) cost.memory_bytes += 2 * s.row_factors.size() * sizeof(float);
     for (const WeightView& part : parts) cost.stored_bytes += part.codes.size();
     return cost;
   }
-  Result<void> plan_weights(WeightPlan plan) override {
-    for (const PlannedWeight& weight : plan.weights) CHECK(weight.home == WeightHome::memory);
-    return {};
-  }
+  Result<void> plan_weights(WeightPlan plan) override { return loader_.plan(plan); }
   StreamStats stream_stats() const override { return host_->stream_stats(); }
   double measure_streamed_products(double seconds) override { return host_->measure_streamed_products(seconds); }
-  Result<Weight> pack_weight(std::span<const WeightView> parts) override {
-    return pack_gpu_weight(parts, host_threads(), stream_);
-  }
+  Result<Weight> pack_weight(std::span<const WeightView> parts) override { return loader_.pack(parts); }
 
   Result<Buffer> allocate(uint64_t bytes, const char* what) override { return allocate_device(bytes, what); }
   Result<Buffer> upload(std::span<const float> values) override {
@@ -219,6 +216,7 @@ class CudaBackend : public Backend {
   Uploads uploads_;
   Queue queue_;
   std::unique_ptr<Backend> host_;
+  GpuWeightLoader loader_;
   Buffer inputs_, input_sums_, product_parts_, product_arrivals_;  // of a product
   Buffer queries_, partials_;         // of attention
   Buffer image_keys_, image_values_;  // of attention_full

@@ -1,11 +1,15 @@
 // A weight in a GPU's memory: the tiles of the CPU (tile_layout.h), packed by the host's threads.
 #pragma once
 
+#include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "backend/cpu/packed_weight.h"
+#include "backend/cpu/weight_stream.h"
 #include "backend/cuda/device.h"
+#include "backend/weight_plan.h"
 #include "base/thread_pool.h"
 
 namespace bise::gpu {
@@ -24,6 +28,27 @@ struct GpuWeight : PackedWeight {
 // Segments as the GPU has them: a format without tiles is decoded into float32, which says what it is.
 std::vector<WeightSegment> plan_gpu_segments(std::span<const WeightView> parts);
 uint64_t gpu_weight_bytes(std::span<const WeightSegment> segments);
-Result<Weight> pack_gpu_weight(std::span<const WeightView> parts, ThreadPool& pool, Stream stream);
+
+// Brings weights to the GPU: read ahead of their use, packed by the host's threads into pinned memory, and copied from
+// there. The host never holds more of them than the ring and that.
+class GpuWeightLoader {
+ public:
+  GpuWeightLoader(ThreadPool& pool, Stream stream) : pool_(pool), stream_(stream) {}
+
+  // All homes are memory. Without a plan, and for what is in no file, weights come from their views.
+  Result<void> plan(const WeightPlan& plan);
+  Result<Weight> pack(std::span<const WeightView> parts);
+
+ private:
+  // Rows [first, first + rows) of a segment of `packed`; `source` has their codes.
+  Result<void> place(GpuWeight& packed, size_t segment, const WeightSegment& source, int64_t first, int64_t rows);
+
+  ThreadPool& pool_;
+  Stream stream_;
+  std::unique_ptr<WeightStream> load_;        // gone once all is loaded
+  std::vector<std::optional<size_t>> index_;  // of each planned weight in the stream
+  size_t next_ = 0;                           // of the planned weights
+  Buffer staging_;
+};
 
 }  // namespace bise::gpu

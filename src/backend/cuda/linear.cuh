@@ -211,11 +211,8 @@ BISE_DEVICE void linear(const LinearKernelArgs& k) {
       commit_copies();
       if (has_rows) {
         StageCursor cursor{{stages.tile(stage, 0), stages.tile(stage, 1)}, stages.x(stage, g), stages.sums(stage)};
-        BISE_UNROLL
-        for (int u = 0; u < Shape::units; ++u) {
-          if (unit + u == end) break;
-          decoder.unit(cursor, unit + u, u, unit + u + 1 == end, sums);
-        }
+        const int32_t count = end - unit < Shape::units ? end - unit : Shape::units;
+        decoder.stage(cursor, unit, count, unit + count == end, sums);
       }
       stage = stage + 1 == k.stages ? 0 : stage + 1;
     }

@@ -71,10 +71,41 @@ struct FloatDecoder {
     }
   }
 
-  BISE_DEVICE void unit(StageCursor& cursor, int32_t unit, int in_stage, bool ends_range,
+  // Whole stages, and groups that stages divide, have everything where the compiler knows.
+  BISE_DEVICE void stage(StageCursor cursor, int32_t unit, int32_t count, bool ends_range,
+                         Sums<n_tiles> (&sums)[kWarpTiles]) {
+    constexpr int kUnits = FloatStage<codes>::units;
+    const bool is_whole = count == kUnits && 16 * (unit + kUnits) <= k.a.columns;
+    if (is_whole && (!has_groups || k.units.per_group % kUnits == 0))
+      units<true>(cursor, unit, count, ends_range, sums);
+    else units<false>(cursor, unit, count, ends_range, sums);
+  }
+  template <bool is_whole>
+  BISE_DEVICE void units(StageCursor& cursor, int32_t first, int32_t count, bool ends_range,
+                         Sums<n_tiles> (&sums)[kWarpTiles]) {
+    constexpr int kUnits = FloatStage<codes>::units;
+    BISE_UNROLL
+    for (int u = 0; u < kUnits; ++u) {
+      if (!is_whole && u >= count) break;
+      bool ends = false;
+      const bool begins = has_groups && (!is_whole || u == 0) && in_group == 0,
+                 from_zero = has_groups && (!is_whole || u == 0) && starts_part;
+      if (has_groups && (!is_whole || u + 1 == kUnits)) {
+        in_group += is_whole ? kUnits : 1;
+        ends = in_group == k.units.per_group;
+        if (ends) in_group = 0;
+      }
+      starts_part = has_groups && (ends || (ends_range && u + 1 == (is_whole ? kUnits : count)));
+      unit<is_whole>(cursor, first + u, u, begins, from_zero, starts_part, sums);
+    }
+  }
+
+  // begins: a header comes first. from_zero: `part` starts here. ends_part: and here it is added to the sums.
+  template <bool is_whole>
+  BISE_DEVICE void unit(StageCursor& cursor, int32_t unit, int in_stage, bool begins, bool from_zero, bool ends_part,
                         Sums<n_tiles> (&sums)[kWarpTiles]) {
     constexpr int kPairBytes = 2 * kTileRows * code_bytes(codes);  // of two columns
-    if (has_groups && in_group == 0) {
+    if (begins) {
       BISE_UNROLL
       for (int tile = 0; tile < kWarpTiles; ++tile) read_header(tile, cursor.tile[tile]);
       cursor.skip(k.units.header_bytes);
@@ -84,7 +115,7 @@ struct FloatDecoder {
     for (int tile = 0; tile < kWarpTiles; ++tile) {
       BISE_UNROLL
       for (int pair = 0; pair < 2; ++pair) {
-        if (16 * unit + 8 * pair + 2 * t >= k.a.columns) continue;
+        if (!is_whole && 16 * unit + 8 * pair + 2 * t >= k.a.columns) continue;
         load_pair<codes>(cursor.tile[tile] + (4 * pair + t) * kPairBytes, g, t, w[tile][pair][0], w[tile][pair][1]);
       }
     }
@@ -98,16 +129,13 @@ struct FloatDecoder {
         BISE_UNROLL
         for (int q = 0; q < kPlanes; ++q) {
           const uint32_t fragment[4] = {w[tile][0][0][q], w[tile][0][1][q], w[tile][1][0][q], w[tile][1][1][q]};
-          if (has_groups && starts_part && q == 0) mma_bf16_from_zero(part[tile][n], fragment, b0, b1);
+          if (from_zero && q == 0) mma_bf16_from_zero(part[tile][n], fragment, b0, b1);
           else mma_bf16(has_groups ? part[tile][n] : sums[tile][n], fragment, b0, b1);
         }
       }
     }
     if constexpr (has_groups) {
-      const bool ends_group = ++in_group == k.units.per_group;
-      if (ends_group) in_group = 0;
-      starts_part = ends_group || ends_range;
-      if (!starts_part) return;
+      if (!ends_part) return;
       BISE_UNROLL
       for (int tile = 0; tile < kWarpTiles; ++tile) add_scaled<n_tiles>(scale[tile], part[tile], sums[tile]);
     }
@@ -128,8 +156,8 @@ bool launch_linear_float(Queue& queue, LinearKernelArgs k, const LinearPlan& pla
   const bool has_groups = tile.group_columns != 0;
   CHECK(!has_groups || tile.codes == FloatCodes::e4m3);
   k.units = {static_cast<int32_t>((k.a.columns + 15) / 16), static_cast<int32_t>(tile.group_columns / 16),
-             kTileRows * scale_bytes(tile.scale), 16 * kTileRows * code_bytes(tile.codes),
-             static_cast<int32_t>(k.a.tile_bytes)};
+             kTileRows * scale_bytes(tile.scale),           16 * kTileRows * code_bytes(tile.codes),
+             static_cast<int32_t>(k.a.tile_bytes),          256 / 16};
   auto take = [&]<FloatCodes codes, bool groups>() {
     with_n_tiles(plan.n_tiles, [&](auto n) {
       launch_linear_kernel<FloatStage<codes>>(linear_float<codes, groups, n()>, queue, k, plan);

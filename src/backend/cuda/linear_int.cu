@@ -182,9 +182,54 @@ struct IntDecoder {
     }
   }
 
-  BISE_DEVICE void unit(StageCursor& cursor, int32_t, int in_stage, bool ends_range,
+  // Groups of one unit or two, and groups that stages divide, have their headers where the compiler knows.
+  BISE_DEVICE void stage(StageCursor cursor, int32_t, int32_t count, bool ends_range,
+                         Sums<n_tiles> (&sums)[kWarpTiles]) {
+    constexpr bool kAnyGroup = block_scales == BlockScales::none,
+                   kOne = kAnyGroup || block_scales == BlockScales::e4m3_halves;
+    if constexpr (header_kind != Header::any || !kAnyGroup) {
+      if (count == Stage::units) {
+        if (kOne && k.units.per_group == 1) return units<1>(cursor, count, ends_range, sums);
+        if (kAnyGroup && k.units.per_group == 2) return units<2>(cursor, count, ends_range, sums);
+        if (k.units.per_group % Stage::units == 0) return units<Stage::units>(cursor, count, ends_range, sums);
+      }
+    }
+    units<0>(cursor, count, ends_range, sums);
+  }
+  // group: units of a group, or of the part of one that a stage has; 0: whatever they are.
+  template <int group>
+  BISE_DEVICE void units(StageCursor& cursor, int32_t count, bool ends_range, Sums<n_tiles> (&sums)[kWarpTiles]) {
+    constexpr bool kStage = group == Stage::units && group > 1;
+    BISE_UNROLL
+    for (int u = 0; u < Stage::units; ++u) {
+      if (group == 0 && u >= count) break;
+      bool begins, ends;  // a group
+      if constexpr (group == 0) {
+        begins = in_group == 0;
+        ends = ++in_group == k.units.per_group;
+        if (ends) in_group = 0;
+      } else if constexpr (kStage) {
+        begins = u == 0 && in_group == 0;
+        ends = false;
+        if (u + 1 == Stage::units) {
+          in_group += Stage::units;
+          ends = in_group == k.units.per_group;
+          if (ends) in_group = 0;
+        }
+      } else {
+        begins = u % group == 0;
+        ends = (u + 1) % group == 0;
+      }
+      const bool from_zero = kStage || group == 0 ? (group == 0 || u == 0) && starts_part : begins;
+      starts_part = ends || (ends_range && u + 1 == (group == 0 ? count : Stage::units));
+      unit(cursor, u, begins, from_zero, starts_part, sums);
+    }
+  }
+
+  // begins: a header comes first. from_zero: `part` starts here. ends_part: and here it is added to the sums.
+  BISE_DEVICE void unit(StageCursor& cursor, int in_stage, bool begins, bool from_zero, bool ends_part,
                         Sums<n_tiles> (&sums)[kWarpTiles]) {
-    if (in_group == 0) {
+    if (begins) {
       BISE_UNROLL
       for (int tile = 0; tile < kWarpTiles; ++tile) read_header(tile, cursor.tile[tile]);
       cursor.skip(header_bytes);
@@ -208,7 +253,7 @@ struct IntDecoder {
       }
       const uint8_t* x = cursor.x + 32 * (2 * in_stage + half) + 8 * t;
       // The first products that a scale is for need no zeros to start from.
-      if (kHalves || (half == 0 && (block_scales != BlockScales::none || starts_part))) {
+      if (kHalves || (half == 0 && (block_scales != BlockScales::none || from_zero))) {
         multiply<true>(w, x);
       } else {
         multiply<false>(w, x);
@@ -233,9 +278,6 @@ struct IntDecoder {
         }
       }
     }
-    const bool ends_group = ++in_group == k.units.per_group;
-    if (ends_group) in_group = 0;
-    starts_part = ends_group || ends_range;
     BISE_UNROLL
     for (int tile = 0; tile < kWarpTiles; ++tile) {
       if constexpr (block_scales == BlockScales::u8_min || block_scales == BlockScales::i8) {
@@ -253,7 +295,7 @@ struct IntDecoder {
         if constexpr (block_scales == BlockScales::u8_min) add_minimum(inputs, minimum_of_block, 2, sums[tile]);
       }
       if constexpr (block_scales == BlockScales::none) {
-        if (starts_part) add_scaled<n_tiles>(scale[tile], part[tile], sums[tile]);
+        if (ends_part) add_scaled<n_tiles>(scale[tile], part[tile], sums[tile]);
         if (has_minimum) add_minimum(inputs, minimum[tile], 2, sums[tile]);
       }
     }
@@ -272,7 +314,7 @@ linear_int(const LinearKernelArgs k) {
 bool launch_linear_int(Queue& queue, LinearKernelArgs k, const LinearPlan& plan) {
   const IntTile& tile = k.a.ints;
   k.units = {static_cast<int32_t>(k.a.columns / kBlock), static_cast<int32_t>(tile.group_blocks), header_bytes(tile),
-             block_bytes(tile.codes, tile.block_scales), static_cast<int32_t>(k.a.tile_bytes)};
+             block_bytes(tile.codes, tile.block_scales), static_cast<int32_t>(k.a.tile_bytes),    256 / kBlock};
   k.needs_sums = tile.minimum == Minimum::value;
   bool found = false;
   auto take = [&]<IntCodes codes, BlockScales scales, Header header>() {

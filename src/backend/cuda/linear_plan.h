@@ -38,6 +38,7 @@ struct TileUnits {
   int32_t per_group = 0;  // 0: no headers
   int32_t header_bytes = 0, unit_bytes = 0;
   int32_t tile_bytes = 0;  // the last unit may be cut
+  int32_t in_256_columns = 0;
 
   constexpr int32_t start(int32_t unit) const {
     return unit * unit_bytes + (per_group == 0 ? 0 : (unit / per_group + 1) * header_bytes);
@@ -65,8 +66,10 @@ struct LinearKernelArgs {
   float* partials = nullptr;
   uint32_t* arrivals = nullptr;
 
+  // Whole stages, and whole groups of up to 256 columns.
   constexpr int32_t range_begin(int range) const {
-    return static_cast<int32_t>(int64_t{units.count} * range / kRanges);
+    const auto begin = static_cast<int32_t>(int64_t{units.count} * range / kRanges);
+    return range == kRanges ? begin : begin / units.in_256_columns * units.in_256_columns;
   }
   bool operator==(const LinearKernelArgs&) const = default;
 };
