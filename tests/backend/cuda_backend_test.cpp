@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "backend/cuda/cuda_kernels.h"
 #include "backend/cuda/gpu_attention.h"
 #include "backend/cuda/gpu_weight.h"
@@ -198,15 +200,9 @@ TEST(cuda_products, have_the_same_bits_however_they_are_shared_out) {
                               static_cast<uint16_t*>(rounded.data()), static_cast<float*>(sums.data())});
     const test::RandomWeights weights({part}, columns, kSeed);
     const Weight weight = gpu->pack_weight(weights.views()).value();
-    const WeightSegment& s = static_cast<const gpu::GpuWeight&>(*weight.storage).segments[0];
     gpu::LinearArgs a;
-    a.tiles = s.data;
-    a.tile_bytes = s.tile_bytes;
-    a.is_integer = s.tiles->integer;
-    a.floats = s.tiles->floats;
-    a.ints = s.tiles->ints;
-    a.rows = kRows;
-    a.columns = a.padded = columns;
+    a.w = static_cast<const gpu::GpuWeight&>(*weight.storage).tiled_rows(0);
+    a.padded = columns;
     a.x = static_cast<const uint16_t*>(rounded.data());
     a.x_sums = static_cast<const float*>(sums.data());
     a.tokens = kTokens;
@@ -233,6 +229,41 @@ TEST(cuda_products, have_the_same_bits_however_they_are_shared_out) {
         }
       }
     }
+  }
+}
+
+TEST(cuda_products, of_what_the_op_before_wrote_are_those_of_its_numbers) {
+  auto gpu = make_gpu(Precision::fast);
+  BISE_NEED(gpu);
+  constexpr int64_t kRows = 20, kColumns = 70, kTokens = 3;
+  const test::RandomWeights weights({{FormatId::bf16, kRows}}, kColumns, kSeed);
+  const Weight weight = gpu->pack_weight(weights.views()).value();
+  std::vector<float> numbers;
+  for (int64_t i = 0; i < kTokens * 2 * kColumns; ++i)
+    numbers.push_back(static_cast<float>(i * 29 % 67) / 20.0f - 1.5f);
+  const std::span<const float> first = std::span<const float>(numbers).first(kColumns);
+  const Buffer x = gpu->upload(numbers).value(), scale = gpu->upload(first).value(), n = gpu->upload(numbers).value(),
+               y = gpu->upload(numbers).value();
+  const MatrixView narrow{x.data(), kTokens, kColumns}, wide{x.data(), kTokens, 2 * kColumns},
+      written{n.data(), kTokens, kColumns}, product{y.data(), kTokens, kRows};
+  auto copy = [&](MatrixView m) {
+    const std::span<const float> got = gpu->on_host(m).value();
+    return std::vector<float>(got.begin(), got.end());
+  };
+  const std::pair<const char*, std::function<void()>> ops[] = {
+      {"norm", [&] { gpu->rms_norm(narrow, scale, 1e-5f, written); }},
+      {"gated", [&] { gpu->gated_activation(wide, Activation::silu, written); }},
+      {"norm and bias", [&] {
+         gpu->rms_norm(narrow, scale, 1e-5f, written);
+         gpu->add_bias(written, scale);
+       }}};
+  for (const auto& [name, op] : ops) {
+    op();
+    gpu->matmul(weight, written, product);
+    const std::vector<float> at_once = copy(product), values = copy(written);
+    ASSERT_TRUE(gpu->write(values, written).has_value());
+    gpu->matmul(weight, written, product);
+    EXPECT_TRUE(same_bits(copy(product), at_once)) << name;
   }
 }
 

@@ -76,6 +76,7 @@ class CudaBackend : public Backend {
     return std::span(static_cast<float*>(host_copy_.data()), count);
   }
   Result<void> write(std::span<const float> from, MatrixView to) override {
+    made_ = {};
     CHECK(static_cast<int64_t>(from.size()) == to.rows * to.columns);
     TRY(queue_.flush());
     copy_to_device(stream_, to.data, from.data(), from.size_bytes());
@@ -86,18 +87,9 @@ class CudaBackend : public Backend {
     run([&]() -> Result<void> {
       const auto& weight = static_cast<const GpuWeight&>(*table.storage);
       for (size_t i = 0; i < weight.segments.size(); ++i) {
-        const WeightSegment& s = weight.segments[i];
         EmbedArgs a;
-        a.tiles = s.data;
-        a.tile_bytes = s.tile_bytes;
-        a.is_integer = s.tiles->integer;
-        a.floats = s.tiles->floats;
-        a.ints = s.tiles->ints;
-        a.times = weight.times(i);
-        a.over = weight.over(i);
-        a.first_row = s.first_row;
-        a.rows = s.rows;
-        a.columns = weight.columns;
+        a.w = weight.tiled_rows(i);
+        a.first_row = weight.segments[i].first_row;
         a.ids = TRY(uploads_.put(ids));
         a.num_ids = static_cast<int64_t>(ids.size());
         a.out = out.f32();
@@ -107,8 +99,12 @@ class CudaBackend : public Backend {
     });
   }
   void rms_norm(MatrixView x, const Buffer& weight, float eps, MatrixView out) override {
-    if (x.rows > 0)
-      launch_norm(queue_, {x.f32(), static_cast<const float*>(weight.data()), out.f32(), x.rows, x.columns, eps});
+    if (x.rows == 0) return;
+    run([&]() -> Result<void> {
+      launch_norm(queue_, {x.f32(), static_cast<const float*>(weight.data()), out.f32(), x.rows, x.columns, eps,
+                           TRY(inputs_beside(out))});
+      return {};
+    });
   }
   void matmul(const Weight& weight, MatrixView x, MatrixView y, bool accumulate) override {
     CHECK(x.columns == weight.columns && y.columns == weight.rows && x.rows == y.rows);
@@ -141,25 +137,40 @@ class CudaBackend : public Backend {
     run([&] { return attend_full(qkv, num_heads, head_dim, scale, segments, out); });
   }
   void gated_activation(MatrixView x, Activation act, MatrixView out) override {
-    if (out.rows > 0)
-      launch_activation(queue_, {x.f32(), out.f32(), out.rows, out.columns, x.columns, true, rows_act(act)});
+    if (out.rows == 0) return;
+    run([&]() -> Result<void> {
+      launch_activation(
+          queue_, {x.f32(), out.f32(), out.rows, out.columns, x.columns, true, rows_act(act), TRY(inputs_beside(out))});
+      return {};
+    });
   }
   void activation(MatrixView x, Activation act) override {
-    if (x.rows > 0) launch_activation(queue_, {x.f32(), x.f32(), x.rows, x.columns, x.columns, false, rows_act(act)});
+    run([&]() -> Result<void> {
+      if (x.rows > 0)
+        launch_activation(queue_, {x.f32(), x.f32(), x.rows, x.columns, x.columns, false, rows_act(act), {}});
+      return {};
+    });
   }
   void add_bias(MatrixView x, const Buffer& bias) override {
-    if (x.rows > 0) launch_bias(queue_, {x.f32(), static_cast<const float*>(bias.data()), x.rows, x.columns});
+    run([&]() -> Result<void> {
+      if (x.rows > 0) launch_bias(queue_, {x.f32(), static_cast<const float*>(bias.data()), x.rows, x.columns});
+      return {};
+    });
   }
   void gather_rows(MatrixView x, std::span<const int32_t> rows, MatrixView out) override { move(x, rows, out, false); }
   void scatter_rows(MatrixView x, std::span<const int32_t> rows, MatrixView out) override { move(x, rows, out, true); }
   void unfold_patches(MatrixView x, int32_t, int32_t grid_columns, int32_t merge, MatrixView out) override {
-    launch_unfold(queue_, {x.f32(), out.f32(), out.rows, x.columns, grid_columns, merge});
+    run([&]() -> Result<void> {
+      launch_unfold(queue_, {x.f32(), out.f32(), out.rows, x.columns, grid_columns, merge});
+      return {};
+    });
   }
   Result<void> synchronize() override {
     Result<void> done = queue_.flush();
     Result<void> waited = gpu::synchronize(stream_);
     if (done) done = std::move(waited);
     uploads_.reset();
+    made_ = {};
     if (failed_) return *std::exchange(failed_, std::nullopt);
     return done;
   }
@@ -177,6 +188,7 @@ class CudaBackend : public Backend {
   // Runs the body of an op; what fails is reported by synchronize().
   template <class Body>
   void run(Body body) {
+    ready_ = std::exchange(made_, {});
     if (failed_) return;  // what follows would be computed from nothing
     Result<void> done = body();
     if (!done) failed_ = std::move(done).error();
@@ -202,6 +214,14 @@ class CudaBackend : public Backend {
     });
   }
 
+  // Room for the inputs that a product makes of x.
+  Result<InputArgs> inputs_of(MatrixView x);
+  // For an op that writes x: it makes inputs of it on the way, as most products follow at once.
+  Result<InputArgs> inputs_beside(MatrixView x) {
+    if (planes() != 1) return InputArgs{};
+    made_ = x;
+    return inputs_of(x);
+  }
   Result<void> multiply(const GpuWeight& weight, MatrixView x, MatrixView y, bool accumulate);
   Result<void> store(MatrixView qkv, int32_t first_key, std::span<const int32_t> slots, const KvLayerView& kv);
   Result<void> attend(const AttentionArgs& args);
@@ -221,11 +241,12 @@ class CudaBackend : public Backend {
   Buffer queries_, partials_;         // of attention
   Buffer image_keys_, image_values_;  // of attention_full
   Buffer host_copy_;
+  // What the inputs of products were made of by the last op, and by the one before the one that runs.
+  MatrixView made_, ready_;
   std::optional<Error> failed_;  // the first failure since synchronize()
 };
 
-Result<void> CudaBackend::multiply(const GpuWeight& weight, MatrixView x, MatrixView y, bool accumulate) {
-  if (x.rows == 0) return {};
+Result<InputArgs> CudaBackend::inputs_of(MatrixView x) {
   InputArgs in;
   in.x = x.f32();
   in.rows = x.rows;
@@ -236,28 +257,27 @@ Result<void> CudaBackend::multiply(const GpuWeight& weight, MatrixView x, Matrix
   TRY(grow(&input_sums_, static_cast<uint64_t>(in.planes * in.rows * in.padded / 16) * 4, "the inputs of a product"));
   in.out = static_cast<uint16_t*>(inputs_.data());
   in.sums = static_cast<float*>(input_sums_.data());
+  return in;
+}
+
+Result<void> CudaBackend::multiply(const GpuWeight& weight, MatrixView x, MatrixView y, bool accumulate) {
+  if (x.rows == 0) return {};
+  InputArgs in = TRY(inputs_of(x));
   std::optional<float> made;  // the inputs that are there: with this scale
+  if (ready_.data == x.data && ready_.rows == x.rows && ready_.columns == x.columns) made = 0.0f;
   for (size_t i = 0; i < weight.segments.size(); ++i) {
     const WeightSegment& s = weight.segments[i];
     in.e4m3_scale = options_.fp8_static_activations ? s.activation_scale : 0.0f;
     if (made != in.e4m3_scale) launch_input(queue_, in);
     made = in.e4m3_scale;
     LinearArgs a;
-    a.tiles = s.data;
-    a.tile_bytes = s.tile_bytes;
-    a.is_integer = s.tiles->integer;
-    a.floats = s.tiles->floats;
-    a.ints = s.tiles->ints;
-    a.rows = s.rows;
-    a.columns = weight.columns;
-    a.times = weight.times(i);
-    a.over = weight.over(i);
+    a.w = weight.tiled_rows(i);
     a.input_scale = in.e4m3_scale > 0.0f ? in.e4m3_scale : 1.0f;
     a.tokens = x.rows;
     a.padded = in.padded;
     a.y = y.f32() + s.first_row;
     a.y_columns = y.columns;
-    const LinearPlan plan = plan_linear(a.rows, a.tokens, info_.num_multiprocessors);
+    const LinearPlan plan = plan_linear(a.w.rows, a.tokens, info_.num_multiprocessors);
     TRY(grow(&product_parts_, plan.partial_bytes(), "the parts of a product"));
     TRY(grow(&product_arrivals_, plan.arrival_bytes(), "the parts of a product"));
     for (int32_t plane = 0; plane < in.planes; ++plane) {

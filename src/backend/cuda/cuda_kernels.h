@@ -23,7 +23,8 @@ struct InputArgs {
   bool operator==(const InputArgs&) const = default;
 };
 
-struct LinearArgs {
+// The rows of one segment of a weight.
+struct TiledRows {
   const uint8_t* tiles = nullptr;
   uint64_t tile_bytes = 0;
   bool is_integer = false;
@@ -32,8 +33,12 @@ struct LinearArgs {
   int64_t rows = 0, columns = 0;
   const float* times = nullptr;  // [rows] factors of the sums; nullptr: none
   const float* over = nullptr;   // [rows] divisors
-  float input_scale = 1.0f;      // of all inputs
-  const uint16_t* x = nullptr;   // a plane of InputArgs
+  bool operator==(const TiledRows&) const = default;
+};
+struct LinearArgs {
+  TiledRows w;
+  float input_scale = 1.0f;     // of all inputs
+  const uint16_t* x = nullptr;  // a plane of InputArgs
   const float* x_sums = nullptr;
   int64_t tokens = 0, padded = 0;
   float* y = nullptr;  // [tokens, y_columns], the segment's first output
@@ -43,14 +48,8 @@ struct LinearArgs {
 };
 
 struct EmbedArgs {
-  const uint8_t* tiles = nullptr;
-  uint64_t tile_bytes = 0;
-  bool is_integer = false;
-  FloatTile floats;
-  IntTile ints;
-  const float* times = nullptr;
-  const float* over = nullptr;
-  int64_t first_row = 0, rows = 0, columns = 0;  // ids outside [first_row, first_row + rows) are other segments'
+  TiledRows w;
+  int64_t first_row = 0;  // ids outside [first_row, first_row + rows) are other segments'
   const int32_t* ids = nullptr;
   int64_t num_ids = 0;
   float* out = nullptr;
@@ -63,6 +62,7 @@ struct NormArgs {
   float* out = nullptr;
   int64_t rows = 0, columns = 0;
   float eps = 0.0f;
+  InputArgs inputs;  // with `out` engaged: what is written is made an input, too; one plane
   bool operator==(const NormArgs&) const = default;
 };
 struct RopeRowsArgs {
@@ -82,6 +82,7 @@ struct ActivationArgs {
   int64_t x_columns = 0;
   bool gated = false;  // times x[column + columns]
   RowsAct act = RowsAct::silu;
+  InputArgs inputs;  // as in NormArgs
   bool operator==(const ActivationArgs&) const = default;
 };
 struct BiasArgs {

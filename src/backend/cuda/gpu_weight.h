@@ -8,6 +8,7 @@
 
 #include "backend/cpu/packed_weight.h"
 #include "backend/cpu/weight_stream.h"
+#include "backend/cuda/cuda_kernels.h"
 #include "backend/cuda/device.h"
 #include "backend/weight_plan.h"
 #include "base/thread_pool.h"
@@ -22,6 +23,11 @@ struct GpuWeight : PackedWeight {
   const float* times(size_t segment) const { return static_cast<const float*>(factors[segment].data()); }
   const float* over(size_t segment) const {
     return times(segment) == nullptr ? nullptr : times(segment) + segments[segment].rows;
+  }
+  TiledRows tiled_rows(size_t segment) const {
+    const WeightSegment& s = segments[segment];
+    return {s.data, s.tile_bytes, s.tiles->integer, s.tiles->floats, s.tiles->ints,
+            s.rows, columns,      times(segment),   over(segment)};
   }
 };
 

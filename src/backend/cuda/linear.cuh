@@ -106,7 +106,7 @@ struct StageFiller {
     if (k.units.per_group != 0) in_group = unit % k.units.per_group;
     BISE_UNROLL
     for (int t = 0; t < kWarpTiles; ++t) {
-      tile[t] = k.a.tiles + static_cast<uint64_t>(ring.first_tile + t) * k.a.tile_bytes + begin + 16 * ring.lane;
+      tile[t] = k.a.w.tiles + static_cast<uint64_t>(ring.first_tile + t) * k.a.w.tile_bytes + begin + 16 * ring.lane;
     }
     const int thread = thread_index();
     x = k.a.x + (ring.first_token + thread / kPieces) * k.a.padded + unit * Shape::unit_columns +
@@ -252,9 +252,9 @@ BISE_DEVICE void linear(const LinearKernelArgs& k) {
     const int tile = e / (4 * n_tiles), n = e / 4 % n_tiles, i = e % 4;
     const int64_t token = stages.first_token + 8 * n + 2 * t + i % 2;
     const int64_t row = int64_t{stages.first_tile + tile} * kTileRows + Decoder::tile_row(g + 8 * (i / 2));
-    if (token >= a.tokens || row >= a.rows) continue;
+    if (token >= a.tokens || row >= a.w.rows) continue;
     float sum = totals[tile][n][i];
-    if (a.times != nullptr) sum = sum * a.times[row] / a.over[row];
+    if (a.w.times != nullptr) sum = sum * a.w.times[row] / a.w.over[row];
     sum *= a.input_scale;
     float* y = a.y + token * a.y_columns + row;
     *y = a.accumulate ? *y + sum : sum;
@@ -285,7 +285,7 @@ void launch_linear_kernel(void (*kernel)(LinearKernelArgs), Queue& queue, Linear
   // Few tokens wait for memory alone: several blocks to a multiprocessor then, and what every GPU gives without asking.
   const int32_t most = plan.n_tiles <= 2 ? 48 << 10 : 96 << 10;
   constexpr int32_t kMostStages = 4;
-  k.num_tiles = static_cast<int32_t>((k.a.rows + kTileRows - 1) / kTileRows);
+  k.num_tiles = static_cast<int32_t>((k.a.w.rows + kTileRows - 1) / kTileRows);
   k.row_blocks = static_cast<int32_t>(plan.row_blocks);
   k.splits = plan.splits;
   k.tile_stage_bytes = Shape::units * k.units.unit_bytes + k.units.most_headers(Shape::units) * k.units.header_bytes;

@@ -55,8 +55,8 @@ struct FloatDecoder {
   static BISE_DEVICE int tile_row(int fragment_row) { return float_row<codes>(fragment_row); }
 
   BISE_DEVICE void read_header(int tile, const uint8_t* header) {
-    scale[tile][0] = tile_scale(k.a.floats.scale, header, float_row<codes>(g));
-    scale[tile][1] = tile_scale(k.a.floats.scale, header, float_row<codes>(g + 8));
+    scale[tile][0] = tile_scale(k.a.w.floats.scale, header, float_row<codes>(g));
+    scale[tile][1] = tile_scale(k.a.w.floats.scale, header, float_row<codes>(g + 8));
   }
 
   template <class Stages>
@@ -66,7 +66,7 @@ struct FloatDecoder {
     if (in_group == 0) return;
     for (int tile = 0; tile < kWarpTiles; ++tile) {
       if (!stages.has_tile(tile)) continue;
-      read_header(tile, k.a.tiles + static_cast<uint64_t>(stages.first_tile + tile) * k.a.tile_bytes +
+      read_header(tile, k.a.w.tiles + static_cast<uint64_t>(stages.first_tile + tile) * k.a.w.tile_bytes +
                             k.units.span_begin(begin - in_group));
     }
   }
@@ -75,7 +75,7 @@ struct FloatDecoder {
   BISE_DEVICE void stage(StageCursor cursor, int32_t unit, int32_t count, bool ends_range,
                          Sums<n_tiles> (&sums)[kWarpTiles]) {
     constexpr int kUnits = FloatStage<codes>::units;
-    const bool is_whole = count == kUnits && 16 * (unit + kUnits) <= k.a.columns;
+    const bool is_whole = count == kUnits && 16 * (unit + kUnits) <= k.a.w.columns;
     if (is_whole && (!has_groups || k.units.per_group % kUnits == 0))
       units<true>(cursor, unit, count, ends_range, sums);
     else units<false>(cursor, unit, count, ends_range, sums);
@@ -115,7 +115,7 @@ struct FloatDecoder {
     for (int tile = 0; tile < kWarpTiles; ++tile) {
       BISE_UNROLL
       for (int pair = 0; pair < 2; ++pair) {
-        if (!is_whole && 16 * unit + 8 * pair + 2 * t >= k.a.columns) continue;
+        if (!is_whole && 16 * unit + 8 * pair + 2 * t >= k.a.w.columns) continue;
         load_pair<codes>(cursor.tile[tile] + (4 * pair + t) * kPairBytes, g, t, w[tile][pair][0], w[tile][pair][1]);
       }
     }
@@ -151,13 +151,16 @@ linear_float(const LinearKernelArgs k) {
 }  // namespace
 
 bool launch_linear_float(Queue& queue, LinearKernelArgs k, const LinearPlan& plan) {
-  const FloatTile& tile = k.a.floats;
+  const FloatTile& tile = k.a.w.floats;
   if (tile.group_columns % 16 != 0) return false;
   const bool has_groups = tile.group_columns != 0;
   CHECK(!has_groups || tile.codes == FloatCodes::e4m3);
-  k.units = {static_cast<int32_t>((k.a.columns + 15) / 16), static_cast<int32_t>(tile.group_columns / 16),
-             kTileRows * scale_bytes(tile.scale),           16 * kTileRows * code_bytes(tile.codes),
-             static_cast<int32_t>(k.a.tile_bytes),          256 / 16};
+  k.units = {static_cast<int32_t>((k.a.w.columns + 15) / 16),
+             static_cast<int32_t>(tile.group_columns / 16),
+             kTileRows * scale_bytes(tile.scale),
+             16 * kTileRows * code_bytes(tile.codes),
+             static_cast<int32_t>(k.a.w.tile_bytes),
+             256 / 16};
   auto take = [&]<FloatCodes codes, bool groups>() {
     with_n_tiles(plan.n_tiles, [&](auto n) {
       launch_linear_kernel<FloatStage<codes>>(linear_float<codes, groups, n()>, queue, k, plan);

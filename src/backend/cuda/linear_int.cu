@@ -110,32 +110,32 @@ struct IntDecoder {
 
   BISE_DEVICE IntDecoder(const LinearKernelArgs& args, int row, int column) : k(args), g(row), t(column) {
     constexpr bool kAny = header_kind == Header::any;
-    has_minimum = kAny ? k.a.ints.minimum == Minimum::value
+    has_minimum = kAny ? k.a.w.ints.minimum == Minimum::value
                        : header_kind == Header::f16_minimum || header_kind == Header::bf16_minimum;
-    has_zero_point = kAny ? k.a.ints.minimum == Minimum::zero_point
+    has_zero_point = kAny ? k.a.w.ints.minimum == Minimum::zero_point
                           : header_kind == Header::f16_zero || header_kind == Header::bf16_zero;
     header_bytes = kAny ? k.units.header_bytes : kTileRows * (has_minimum ? 4 : has_zero_point ? 3 : 2);
-    has_offset = has_zero_point || k.a.ints.offset != 0;
+    has_offset = has_zero_point || k.a.w.ints.offset != 0;
     BISE_UNROLL
-    for (int tile = 0; tile < kWarpTiles; ++tile) offset[tile][0] = offset[tile][1] = offset_of(k.a.ints.offset);
+    for (int tile = 0; tile < kWarpTiles; ++tile) offset[tile][0] = offset[tile][1] = offset_of(k.a.w.ints.offset);
   }
 
   static BISE_DEVICE int tile_row(int fragment_row) { return fragment_row; }
 
   BISE_DEVICE float header_value(const uint8_t* values, int r) const {
-    if constexpr (header_kind == Header::any) return tile_scale(k.a.ints.scale, values, r);
+    if constexpr (header_kind == Header::any) return tile_scale(k.a.w.ints.scale, values, r);
     const uint16_t bits = load_half(values + 2 * r);
     return is_f16(header_kind) ? f16_bits_to_float(bits) : bits_to_float(uint32_t{bits} << 16);
   }
   BISE_DEVICE void read_header(int tile, const uint8_t* header) {
     const uint8_t* minima =
-        header + (header_kind == Header::any ? kTileRows * scale_bytes(k.a.ints.scale) : kTileRows * 2);
+        header + (header_kind == Header::any ? kTileRows * scale_bytes(k.a.w.ints.scale) : kTileRows * 2);
     BISE_UNROLL
     for (int row = 0; row < 2; ++row) {
       const int r = g + 8 * row;
       scale[tile][row] = header_value(header, r);
       if (has_minimum) minimum[tile][row] = header_value(minima, r);
-      if (has_zero_point) offset[tile][row] = offset_of(k.a.ints.offset + minima[r]);
+      if (has_zero_point) offset[tile][row] = offset_of(k.a.w.ints.offset + minima[r]);
     }
   }
   static BISE_DEVICE uint32_t offset_of(int zero) { return whole_bf16x2(zero + (kSmallCodes ? 128 : 0)); }
@@ -162,7 +162,7 @@ struct IntDecoder {
     if (in_group == 0) return;
     for (int tile = 0; tile < kWarpTiles; ++tile) {
       if (!stages.has_tile(tile)) continue;
-      read_header(tile, k.a.tiles + static_cast<uint64_t>(stages.first_tile + tile) * k.a.tile_bytes +
+      read_header(tile, k.a.w.tiles + static_cast<uint64_t>(stages.first_tile + tile) * k.a.w.tile_bytes +
                             k.units.span_begin(begin - in_group));
     }
   }
@@ -312,9 +312,9 @@ linear_int(const LinearKernelArgs k) {
 }  // namespace
 
 bool launch_linear_int(Queue& queue, LinearKernelArgs k, const LinearPlan& plan) {
-  const IntTile& tile = k.a.ints;
-  k.units = {static_cast<int32_t>(k.a.columns / kBlock), static_cast<int32_t>(tile.group_blocks), header_bytes(tile),
-             block_bytes(tile.codes, tile.block_scales), static_cast<int32_t>(k.a.tile_bytes),    256 / kBlock};
+  const IntTile& tile = k.a.w.ints;
+  k.units = {static_cast<int32_t>(k.a.w.columns / kBlock), static_cast<int32_t>(tile.group_blocks), header_bytes(tile),
+             block_bytes(tile.codes, tile.block_scales),   static_cast<int32_t>(k.a.w.tile_bytes),  256 / kBlock};
   k.needs_sums = tile.minimum == Minimum::value;
   bool found = false;
   auto take = [&]<IntCodes codes, BlockScales scales, Header header>() {
