@@ -3,7 +3,9 @@
 #include <sys/mman.h>
 
 #include <cstring>
+#include <iterator>
 #include <map>
+#include <string_view>
 #include <vector>
 
 #include "backend/cuda/device.h"
@@ -18,16 +20,26 @@ constexpr uint64_t kTotal = uint64_t{1} << 30;
 
 int failures_to_come = 0, allocations_to_failure = -1;
 
-std::map<void*, size_t>& mappings() {
-  static std::map<void*, size_t> all;
+struct Mapping {
+  size_t bytes;
+  bool is_weight;
+};
+std::map<const void*, Mapping>& mappings() {
+  static std::map<const void*, Mapping> all;
   return all;
 }
 
+auto mapping_of(const void* data) { return std::prev(mappings().upper_bound(data)); }
+
 void release_device(void* data, size_t) {
-  auto at = mappings().upper_bound(data);
-  --at;
-  munmap(at->first, at->second);
+  const auto at = mapping_of(data);
+  munmap(const_cast<void*>(at->first), at->second.bytes);
   mappings().erase(at);
+}
+void protect(int rights) {
+  for (auto [data, mapping] : mappings()) {
+    CHECK(mprotect(const_cast<void*>(data), mapping.bytes - kPage, rights) == 0);
+  }
 }
 void release_host(void* data, size_t) { ::operator delete (data, std::align_val_t{64}); }
 
@@ -35,12 +47,9 @@ void release_host(void* data, size_t) { ::operator delete (data, std::align_val_
 
 namespace emulated {
 
-DeviceMemoryOpen::DeviceMemoryOpen() {
-  for (auto [data, bytes] : mappings()) CHECK(mprotect(data, bytes - kPage, PROT_READ | PROT_WRITE) == 0);
-}
-DeviceMemoryOpen::~DeviceMemoryOpen() {
-  for (auto [data, bytes] : mappings()) CHECK(mprotect(data, bytes - kPage, PROT_NONE) == 0);
-}
+DeviceMemoryOpen::DeviceMemoryOpen() { protect(PROT_READ | PROT_WRITE); }
+DeviceMemoryOpen::~DeviceMemoryOpen() { protect(PROT_NONE); }
+bool is_weight(const void* data) { return mapping_of(data)->second.is_weight; }
 
 }  // namespace emulated
 
@@ -57,7 +66,7 @@ Result<Buffer> allocate_device(uint64_t bytes, const char* what) {
   const size_t used = (bytes + 63) / 64 * 64, pages = (used + kPage - 1) / kPage * kPage + kPage;
   void* data = mmap(nullptr, pages, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   CHECK(data != MAP_FAILED);
-  mappings()[data] = pages;
+  mappings()[data] = {pages, std::string_view(what).starts_with("the weight ")};
   return Buffer(static_cast<std::byte*>(data) + (pages - kPage - used), bytes, release_device);
 }
 Result<Buffer> allocate_pinned(uint64_t bytes, const char*) {

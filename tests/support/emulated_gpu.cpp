@@ -70,6 +70,7 @@ using CopyGroups = std::deque<std::vector<Copy>>;
 
 struct Block {
   std::vector<CopyGroups> copies;
+  std::vector<bool> has_waited;  // for the kernels before
   std::vector<context::fiber> fibers;
   std::vector<Warp> warps;
   Barrier barrier;
@@ -109,12 +110,14 @@ void run_block(int threads, const std::function<void()>& kernel) {
   block.warps.assign(static_cast<size_t>((threads + kWarpLanes - 1) / kWarpLanes), Warp());
   block.alive = threads;
   block.copies.assign(static_cast<size_t>(threads), CopyGroups(1));
+  block.has_waited.assign(static_cast<size_t>(threads), false);
   for (int t = 0; t < threads; ++t) {
     block.fibers.push_back(
         context::fiber(std::allocator_arg, StackSource{&stacks}, [&block, &kernel, t](context::fiber&& from) {
           block.scheduler = std::move(from);
           block.place.thread = t;
           kernel();
+          CHECK(block.has_waited[static_cast<size_t>(t)]);  // or the next kernel could begin before the one before this
           --block.alive;
           ++block.progress;
           return std::move(block.scheduler);
@@ -225,15 +228,18 @@ uint8_t* shared_bytes() { return shared.data(); }
 void sync_block() {
   meet(current->barrier, current->place.threads, [] {});
 }
+void wait_for_previous() { current->has_waited[static_cast<size_t>(current->place.thread)] = true; }
 // In turn at once and as late as may be: a stage that is filled while somebody reads it fails in the one, one that is
 // read before it is there in the other.
 void copy_async(uint8_t* to, const void* from, int bytes, bool is_there) {
   CHECK(reinterpret_cast<uintptr_t>(to) % static_cast<size_t>(bytes) == 0);
   CHECK(reinterpret_cast<uintptr_t>(from) % static_cast<size_t>(bytes) == 0);
   CHECK(to >= shared.data() && to + bytes <= shared.data() + shared.size());
+  const auto thread = static_cast<size_t>(current->place.thread);
+  CHECK(current->has_waited[thread] || emulated::is_weight(from));
   const Copy copy{to, from, static_cast<size_t>(bytes), is_there};
   if (launches % 4 < 2) copy.land();
-  else current->copies[static_cast<size_t>(current->place.thread)].back().push_back(copy);
+  else current->copies[thread].back().push_back(copy);
 }
 void commit_copies() { current->copies[static_cast<size_t>(current->place.thread)].emplace_back(); }
 void wait_for_copies(int n) {
@@ -284,12 +290,6 @@ uint32_t transpose_8x8(uint32_t pair) {
   words.in[0] = pair;
   emulated::run_in_warp(transpose, words);
   return words.out[0];
-}
-uint32_t load_constant(const void* p) {
-  CHECK(reinterpret_cast<uintptr_t>(p) % 4 == 0);
-  uint32_t word;
-  std::memcpy(&word, p, 4);
-  return word;
 }
 float f16_bits_to_float(uint16_t bits) { return f16_to_f32(bits); }
 float bits_to_float(uint32_t bits) { return std::bit_cast<float>(bits); }

@@ -30,6 +30,7 @@ struct DeviceMemoryOpen {
   DeviceMemoryOpen();
   ~DeviceMemoryOpen();
 };
+bool is_weight(const void* data);
 // One instruction of a whole warp: each lane has words of input and of output.
 struct LaneWords {
   uint32_t in[10], out[4];
@@ -53,6 +54,8 @@ inline void copy_async_16(uint8_t* to, const void* from, bool is_there) { copy_a
 inline void copy_async_8(uint8_t* to, const void* from, bool is_there) { copy_async(to, from, 8, is_there); }
 void commit_copies();
 void wait_for_copies(int n);
+inline void let_next_start() {}
+void wait_for_previous();
 inline void memory_fence() {}
 inline uint32_t atomic_add(uint32_t* p, uint32_t value) { return std::exchange(*p, *p + value); }
 inline float load_fresh(const float* p) { return *p; }
@@ -67,7 +70,6 @@ inline void mma_bf16_from_zero(float (&c)[4], const uint32_t (&a)[4], uint32_t b
   mma_bf16(c, a, b0, b1);
 }
 uint32_t transpose_8x8(uint32_t pair);
-uint32_t load_constant(const void* p);
 float f16_bits_to_float(uint16_t bits);
 float bits_to_float(uint32_t bits);
 uint32_t float_to_bits(float value);

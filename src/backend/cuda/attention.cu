@@ -6,6 +6,7 @@ namespace {
 
 // A block of a thread for each element of the head takes one item.
 BISE_KERNEL(kMostHeadDim) join_partials(const AttendArgs a) {
+  begin_kernel();
   const JoinItem item = a.joins[block_x()];
   const int padded = kv_padded(a.head_dim), group = a.num_heads / a.num_kv_heads, element = thread_index();
   if (element >= a.head_dim) return;

@@ -64,7 +64,7 @@ BISE_DEVICE void load_keys(const uint8_t* tile, int step, int g, int t, uint32_t
     for (int half = 0; half < 2; ++half) {
       const int r = key_at<type>(g + 8 * half), d = 16 * step + first_element<type>(t, pair), i = 2 * pair + half;
       if constexpr (type == KernelKv::bf16) {
-        w[0][i] = load_constant(tile + 32 * d + 4 * r);
+        w[0][i] = load_word(tile + 32 * d + 4 * r);
       } else if constexpr (type == KernelKv::int8) {
         w[0][i] = bytes_to_bf16x2(apart(load_half(tile + 16 * d + 2 * r)));
       } else if constexpr (type == KernelKv::fp8) {
@@ -80,8 +80,8 @@ BISE_DEVICE void load_keys(const uint8_t* tile, int step, int g, int t, uint32_t
         w[1][i] = planes[1];
       } else {
         uint32_t planes[3];
-        split_pair<3>(bits_to_float(load_constant(tile + 4 * kv_element(type, d, r))),
-                      bits_to_float(load_constant(tile + 4 * kv_element(type, d + 1, r))), planes);
+        split_pair<3>(bits_to_float(load_word(tile + 4 * kv_element(type, d, r))),
+                      bits_to_float(load_word(tile + 4 * kv_element(type, d + 1, r))), planes);
         for (int p = 0; p < 3; ++p) w[p][i] = planes[p];
       }
     }
@@ -95,14 +95,14 @@ BISE_DEVICE void load_values(const uint8_t* tile, int keys, int g, int t, uint32
   for (int pair = 0; pair < 2; ++pair) {
     const int k = 16 * keys + (type == KernelKv::int4 ? 4 * t : 2 * t + 8 * pair);
     uint32_t word = 0;
-    if constexpr (type == KernelKv::int8 || type == KernelKv::fp8) word = load_constant(tile + 16 * k + 4 * g);
-    if constexpr (type == KernelKv::int4) word = load_constant(tile + 8 * k + 4 * g);
+    if constexpr (type == KernelKv::int8 || type == KernelKv::fp8) word = load_word(tile + 16 * k + 4 * g);
+    if constexpr (type == KernelKv::int4) word = load_word(tile + 8 * k + 4 * g);
     BISE_UNROLL
     for (int half = 0; half < 2; ++half) {
       const int i = 2 * pair + half, d = g + 8 * half;
       const uint32_t two = apart(word >> (16 * half) & 0xFFFFu);
       if constexpr (type == KernelKv::bf16) {
-        w[0][i] = load_constant(tile + 32 * k + 4 * d);
+        w[0][i] = load_word(tile + 32 * k + 4 * d);
       } else if constexpr (type == KernelKv::int8) {
         w[0][i] = bytes_to_bf16x2(two);
       } else if constexpr (type == KernelKv::fp8) {
@@ -117,8 +117,8 @@ BISE_DEVICE void load_values(const uint8_t* tile, int keys, int g, int t, uint32
         w[1][i] = planes[1];
       } else {
         uint32_t planes[3];
-        split_pair<3>(bits_to_float(load_constant(tile + 4 * kv_element(type, k, d))),
-                      bits_to_float(load_constant(tile + 4 * kv_element(type, k + 1, d))), planes);
+        split_pair<3>(bits_to_float(load_word(tile + 4 * kv_element(type, k, d))),
+                      bits_to_float(load_word(tile + 4 * kv_element(type, k + 1, d))), planes);
         for (int p = 0; p < 3; ++p) w[p][i] = planes[p];
       }
     }
@@ -458,6 +458,7 @@ struct Attend {
 template <KernelKv type, int planes, int tiles>
 BISE_KERNEL(kAttendWarps* kWarp)
 attend(const AttendArgs a) {
+  begin_kernel();
   const int item = block_x() * kAttendWarps + thread_index() / kWarp;
   if (item >= a.num_items) return;
   Attend<type, planes, tiles>(a, a.items[item], thread_index() % kWarp).run();

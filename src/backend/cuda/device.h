@@ -14,6 +14,7 @@ namespace bise::gpu {
 
 struct Stream {
   void* handle = nullptr;
+  bool starts_early = false;  // a kernel may begin before the one before it ends (gpu.cuh)
 };
 
 struct Graph {

@@ -56,7 +56,10 @@ Result<Stream> create_stream() {
   if (const cudaError_t failed = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking); failed != cudaSuccess) {
     return Error(ErrorCode::device, std::string("the GPU gives no stream: ") + cudaGetErrorString(failed));
   }
-  return Stream{stream};
+  int device = 0, major = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  return Stream{stream, major >= 9};
 }
 
 DeviceMemory device_memory() {

@@ -13,6 +13,7 @@ constexpr int kColumnsOfBlock = 2 * kThreads;
 
 // A block has a row.
 BISE_KERNEL(kNormThreads) norm_rows(const NormArgs a) {
+  begin_kernel();
   const float* x = a.x + block_x() * a.columns;
   float* out = a.out + block_x() * a.columns;
   float* shared = reinterpret_cast<float*>(shared_bytes());
@@ -40,6 +41,7 @@ BISE_KERNEL(kNormThreads) norm_rows(const NormArgs a) {
 }
 
 BISE_KERNEL(kThreads) rope_rows(const RopeRowsArgs a) {
+  begin_kernel();
   const int64_t row = block_x();
   const int half = a.head_dim / 2;
   const float factor = a.row_scale == nullptr ? 1.0f : a.row_scale[row];
@@ -62,6 +64,7 @@ BISE_DEVICE float activate(float x, RowsAct act) {
 }
 
 BISE_KERNEL(kThreads) activate_rows(const ActivationArgs a) {
+  begin_kernel();
   const int64_t k = int64_t{block_y()} * kColumnsOfBlock + 2 * thread_index();
   float value[2] = {};
   BISE_UNROLL
@@ -76,10 +79,12 @@ BISE_KERNEL(kThreads) activate_rows(const ActivationArgs a) {
 }
 
 BISE_KERNEL(kThreads) add_bias_rows(const BiasArgs a) {
+  begin_kernel();
   for (int64_t k = thread_index(); k < a.columns; k += num_threads()) a.x[block_x() * a.columns + k] += a.bias[k];
 }
 
 BISE_KERNEL(kThreads) move_rows(const MoveRowsArgs a) {
+  begin_kernel();
   const int64_t here = block_x(), there = a.index[here];
   const float* x = a.x + (a.scatter ? here : there) * a.columns;
   float* out = a.out + (a.scatter ? there : here) * a.columns;
@@ -87,6 +92,7 @@ BISE_KERNEL(kThreads) move_rows(const MoveRowsArgs a) {
 }
 
 BISE_KERNEL(kThreads) unfold_rows(const UnfoldArgs a) {
+  begin_kernel();
   const int64_t out_columns = a.grid_columns / a.merge;
   const int64_t row = block_x() / out_columns * a.merge, column = block_x() % out_columns * a.merge;
   const int32_t of_channel = a.merge * a.merge;

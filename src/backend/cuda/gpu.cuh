@@ -1,6 +1,6 @@
 // The instructions that kernels use, each behind one name: the machine's own where nvcc compiles, and those of
 // tests/support/emulated_gpu.h where kernels run on a processor to be tested (it is included first then).
-// A kernel takes one struct and finds its threads' shared memory with shared_bytes().
+// A kernel takes one struct, begins with begin_kernel() or what that does, and finds its threads' shared memory with shared_bytes().
 #pragma once
 
 #include <cstdint>
@@ -45,6 +45,19 @@ BISE_DEVICE void wait_for_copies(int n) {
   else if (n == 1) asm volatile("cp.async.wait_group 1;" ::: "memory");
   else asm volatile("cp.async.wait_group 2;" ::: "memory");
 }
+// On GPUs since 9.0 a kernel may begin while the one before it still runs. let_next_start(): the next one may, once all
+// blocks here have said so or ended. wait_for_previous(): all kernels before this one are done; until then nothing may
+// be read but weights.
+BISE_DEVICE void let_next_start() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+BISE_DEVICE void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
 // What this thread wrote before is seen by others before what it writes next.
 BISE_DEVICE void memory_fence() { __threadfence(); }
 BISE_DEVICE uint32_t atomic_add(uint32_t* p, uint32_t value) { return atomicAdd(p, value); }
@@ -86,12 +99,6 @@ BISE_DEVICE uint32_t transpose_8x8(uint32_t pair) {
   asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(d) : "r"(pair));
   return d;
 }
-// A word of the GPU's memory that nobody writes while this kernel runs.
-BISE_DEVICE uint32_t load_constant(const void* p) {
-  uint32_t d;
-  asm("ld.global.nc.b32 %0, [%1];" : "=r"(d) : "l"(p));
-  return d;
-}
 BISE_DEVICE float f16_bits_to_float(uint16_t bits) {
   float d;
   asm("cvt.f32.f16 %0, %1;" : "=f"(d) : "h"(bits));
@@ -107,6 +114,12 @@ BISE_DEVICE uint32_t float_to_bits(float value) { return __float_as_uint(value);
 namespace bise::gpu {
 
 constexpr int kWarp = 32;
+
+// What kernels that read no weights begin with.
+BISE_DEVICE void begin_kernel() {
+  let_next_start();
+  wait_for_previous();
+}
 
 BISE_DEVICE float bf16_low(uint32_t pair) { return bits_to_float(pair << 16); }
 BISE_DEVICE float bf16_high(uint32_t pair) { return bits_to_float(pair & 0xFFFF0000u); }

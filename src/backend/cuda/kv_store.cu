@@ -53,6 +53,7 @@ BISE_DEVICE void set_nibble(uint8_t* head, int64_t at, int value) {
 
 // One warp stores K or V of one token and head.
 BISE_KERNEL(kWarp) store_kv(const StoreKvArgs a) {
+  begin_kernel();
   const int64_t token = block_x() / a.num_kv_heads;
   const int32_t head_index = block_x() % a.num_kv_heads, dim = a.head_dim, padded = kv_padded(dim);
   const bool is_key = block_y() == 0;
@@ -117,6 +118,7 @@ BISE_KERNEL(kWarp) store_kv(const StoreKvArgs a) {
 template <int planes>
 BISE_KERNEL(kWarp)
 make_queries(const QueryArgs a) {
+  begin_kernel();
   const int64_t row = block_x();
   const int head = block_y(), padded = kv_padded(a.head_dim);
   float* x = reinterpret_cast<float*>(shared_bytes());
@@ -139,6 +141,7 @@ struct UnrotateArgs {
   bool operator==(const UnrotateArgs&) const = default;
 };
 BISE_KERNEL(kWarp) unrotate(const UnrotateArgs a) {
+  begin_kernel();
   float* head = a.out + (int64_t{block_x()} * a.num_heads + block_y()) * a.head_dim;
   float* x = reinterpret_cast<float*>(shared_bytes());
   for (int d = thread_index(); d < a.head_dim; d += kWarp) x[d] = head[d];

@@ -17,8 +17,17 @@ void start_kernel(void (*kernel)(Args), const Command& c, Stream stream, const A
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, c.shared_bytes);
   }
   const dim3 grid(static_cast<unsigned>(c.blocks_x), static_cast<unsigned>(c.blocks_y));
-  kernel<<<grid, static_cast<unsigned>(c.threads), static_cast<size_t>(c.shared_bytes),
-           static_cast<cudaStream_t>(stream.handle)>>>(args);
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = dim3(static_cast<unsigned>(c.threads));
+  config.dynamicSmemBytes = static_cast<size_t>(c.shared_bytes);
+  config.stream = static_cast<cudaStream_t>(stream.handle);
+  config.attrs = &early;
+  config.numAttrs = stream.starts_early ? 1 : 0;
+  cudaLaunchKernelEx(&config, kernel, args);
 }
 #endif
 

@@ -14,6 +14,7 @@ constexpr int kThreads = 256, kColumnsOfBlock = 2 * kThreads;
 template <int planes>
 BISE_KERNEL(kThreads)
 make_input(const InputArgs a) {
+  begin_kernel();
   const int64_t row = block_x(), k = int64_t{block_y()} * kColumnsOfBlock + 2 * thread_index();
   float x[2];
   BISE_UNROLL
@@ -25,6 +26,7 @@ make_input(const InputArgs a) {
 }
 
 BISE_KERNEL(kThreads) linear_decoded(const LinearArgs a) {
+  begin_kernel();
   const int64_t row = block_x(), token = block_y();
   const uint8_t* tile = a.w.tiles + static_cast<uint64_t>(row / kTileRows) * a.w.tile_bytes;
   const int lane = static_cast<int>(row % kTileRows);
@@ -48,6 +50,7 @@ BISE_KERNEL(kThreads) linear_decoded(const LinearArgs a) {
 }
 
 BISE_KERNEL(kThreads) embed_rows(const EmbedArgs a) {
+  begin_kernel();
   const int64_t row = a.ids[block_x()] - a.first_row;
   if (row < 0 || row >= a.w.rows) return;
   const uint8_t* tile = a.w.tiles + static_cast<uint64_t>(row / kTileRows) * a.w.tile_bytes;

@@ -134,8 +134,28 @@ struct StageFiller {
     }
     return bytes < left ? bytes : left;
   }
+  // Tiles, inputs, or both: either way the filler goes on to what comes next.
+  template <bool tiles, bool inputs>
   BISE_DEVICE void fill(int stage) {
     const int32_t count = end - unit < Shape::units ? end - unit : Shape::units, bytes = bytes_of(count);
+    if (inputs) fill_inputs(stage, count);
+    BISE_UNROLL
+    for (int t = 0; t < kWarpTiles; ++t) {
+      if (!tiles || !ring.has_tile(t)) continue;
+      uint8_t* tile_to = ring.tile(stage, t) + 16 * ring.lane;
+      BISE_UNROLL
+      for (int at = 0; at < Shape::most_tile_bytes; at += 16 * kWarp) {
+        if (at + 16 * ring.lane < bytes) copy_async_16(tile_to + at, tile[t] + at, true);
+      }
+      tile[t] += bytes;
+    }
+    x += count * Shape::unit_columns;
+    sums += 2 * count;
+    left -= bytes;
+    unit += count;
+    skip();
+  }
+  BISE_DEVICE void fill_inputs(int stage, int32_t count) {
     const int thread = thread_index();
     uint8_t* to = ring.stage(stage) + thread / kPieces * Shape::x_stride + 16 * (thread % kPieces);
     if (8 * (thread % kPieces) < count * Shape::unit_columns) {
@@ -156,21 +176,6 @@ struct StageFiller {
         copy_async_8(ring.sums(stage) + 8 * thread, is_there ? sums : k.a.x_sums, is_there);
       }
     }
-    BISE_UNROLL
-    for (int t = 0; t < kWarpTiles; ++t) {
-      if (!ring.has_tile(t)) continue;
-      uint8_t* tile_to = ring.tile(stage, t) + 16 * ring.lane;
-      BISE_UNROLL
-      for (int at = 0; at < Shape::most_tile_bytes; at += 16 * kWarp) {
-        if (at + 16 * ring.lane < bytes) copy_async_16(tile_to + at, tile[t] + at, true);
-      }
-      tile[t] += bytes;
-    }
-    x += count * Shape::unit_columns;
-    sums += 2 * count;
-    left -= bytes;
-    unit += count;
-    skip();
   }
 };
 
@@ -192,9 +197,15 @@ BISE_DEVICE void linear(const LinearKernelArgs& k) {
                                       row_block * kLinearTiles + kWarpTiles * warp};
   const bool has_rows = stages.has_tile(0);
 
-  StageFiller<Shape, n_tiles> ahead(k, stages, first_range, last_range);
+  // Weights come while the kernel before this one still makes the inputs.
+  StageFiller<Shape, n_tiles> ahead(k, stages, first_range, last_range), behind = ahead;
+  let_next_start();
   for (int i = 0; i < k.stages - 1; ++i) {
-    if (!ahead.done()) ahead.fill(i);
+    if (!ahead.done()) ahead.template fill<true, false>(i);
+  }
+  wait_for_previous();
+  for (int i = 0; i < k.stages - 1; ++i) {
+    if (!behind.done()) behind.template fill<false, true>(i);
     commit_copies();
   }
   Sums<n_tiles> totals[kWarpTiles] = {};
@@ -207,7 +218,7 @@ BISE_DEVICE void linear(const LinearKernelArgs& k) {
     for (int32_t unit = begin; unit < end; unit += Shape::units) {
       wait_for_copies(k.stages - 2);
       sync_block();  // the stage is there for all, and all are done with the one before it
-      if (!ahead.done()) ahead.fill(stage == 0 ? k.stages - 1 : stage - 1);
+      if (!ahead.done()) ahead.template fill<true, true>(stage == 0 ? k.stages - 1 : stage - 1);
       commit_copies();
       if (has_rows) {
         StageCursor cursor{{stages.tile(stage, 0), stages.tile(stage, 1)}, stages.x(stage, g), stages.sums(stage)};

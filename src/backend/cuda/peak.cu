@@ -16,6 +16,7 @@ struct PeakArgs {
   bool operator==(const PeakArgs&) const = default;
 };
 BISE_KERNEL(kThreads) multiply_in_registers(const PeakArgs a) {
+  begin_kernel();
   float sums[kChains][4] = {};
   // Not zeros: they take less power, and some chips go faster with them.
   const uint32_t x = 0x3F803F80u + static_cast<uint32_t>(thread_index()) * 0x00030005u;
@@ -40,6 +41,7 @@ struct alignas(16) Words {
   uint32_t word[4];
 };
 BISE_KERNEL(kThreads) read_all(const ReadArgs a) {
+  begin_kernel();
   const auto* words = reinterpret_cast<const Words*>(a.data);
   const uint64_t count = a.bytes / sizeof(Words),
                  step = static_cast<uint64_t>(num_threads()) * static_cast<uint64_t>(num_blocks_x());
